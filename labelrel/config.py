@@ -1,0 +1,221 @@
+"""`params.yaml` → checked, frozen settings; every mistake in the file is told at once.
+
+Precedence: an option given on the command line > `params.yaml` > the default here. A params
+file that has a section must have all of its keys: DVC records what the file says, and a default
+that changed in the code would otherwise change results without a trace.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labelrel.errors import ConfigError, near_match
+from labelrel.schema import SPLITS
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    # protected_namespaces: `model` and `model_...` are field names of ours
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+class Base(_Section):
+    """What every stage reads."""
+
+    seed: int = Field(42, ge=0, description="seed of everything that draws: splits, answers, data order, adapters")
+    threads: int = Field(2, ge=1, description="CPU threads; a part of the result, since sums change with it")
+    device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where models run")
+
+
+class Sizes(_Section):
+    """Number of items per split."""
+
+    weak_train: Positive = 300
+    w2s: Positive = 320
+    gold_dev: Positive = 80
+    test: Positive = 300
+
+
+class Prepare(_Section):
+    """Data set → items."""
+
+    task: str = Field("world_facts", description="a registered task; `labelrel tasks` lists them")
+    source: str | None = Field(None, description="folder with the task's files, or 'hub'; null: the task's own")
+    sizes: Sizes = Sizes()
+
+
+class Lora(_Section):
+    """Low-rank adapter (Hu et al. 2021)."""
+
+    rank: Positive = 16
+    alpha: PositiveFloat = 32.0
+    dropout: Share = 0.0
+
+
+class Supervise(_Section):
+    """The weak supervisor: a weak model tuned on the gold labels of `weak_train`."""
+
+    model: str = Field("smollm2-135m@layers=10", description="model reference of the weak supervisor")
+    epochs: PositiveFloat = 2.0
+    batch_size: Positive = 16
+    learning_rate: PositiveFloat = 1e-3
+    top_layers: int | None = Field(None, ge=1, description="adapt only the last K layers; null: all")
+    lora: Lora = Lora()
+
+
+class Sample(_Section):
+    """Ask the supervisor several times per question."""
+
+    engine: str = "transformers"
+    splits: list[Literal[SPLITS]] = Field(["w2s", "gold_dev"], min_length=1)  # type: ignore[valid-type]
+    variants: Positive = Field(5, description="number of wordings asked per item")
+    temperature: float = Field(1.0, ge=0, allow_inf_nan=False, description="of the draw over options; 0 is the best one")
+
+
+class Score(_Section):
+    """Answers → reliability scores."""
+
+    methods: list[str] = Field(
+        ["share", "entropy", "reliability", "self_confidence", "normalized_margin", "confidence_weighted_entropy", "crowdlab"],
+        min_length=1,
+    )
+    protocol: Literal["default", "paper"] = Field("default", description="'paper' keeps the published code's quirks")
+    temperature: PositiveFloat = Field(0.2, description="T of the paper's reliability, softmax(share / T)")
+
+
+class Select(BaseModel):
+    """Scores → training sets: which rules, and one section of parameters per rule.
+
+    The parameters of a rule are checked by the selection registry, which owns their names.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    methods: list[str] = Field(min_length=1)
+
+    def params(self, method: str) -> dict[str, Any]:
+        """Return the parameters of one rule; none given is an empty dict."""
+        return dict((self.model_extra or {}).get(method) or {})
+
+
+class Align(_Section):
+    """LoRA on the strong model, the same budget for every method."""
+
+    model: str = Field("smollm2-135m", description="model reference of the strong model")
+    seeds: Positive = Field(1, description="number of training seeds per method")
+    epochs: PositiveFloat = Field(2.0, description="passes over the full w2s split; smaller sets see as many items")
+    batch_size: Positive = 16
+    learning_rate: PositiveFloat = 5e-4
+    top_layers: int | None = Field(8, ge=1, description="adapt only the last K layers and cache the rest; null: all")
+    lora: Lora = Lora()
+
+
+class Report(_Section):
+    """Table, figures, page."""
+
+    bootstrap: int = Field(2000, ge=100, description="resamples of the test items")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of every interval")
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "base": Base,
+    "prepare": Prepare,
+    "supervise": Supervise,
+    "sample": Sample,
+    "score": Score,
+    "select": Select,
+    "align": Align,
+    "report": Report,
+}
+
+
+class Config(BaseModel):
+    """All sections of one params file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: Base = Base()
+    prepare: Prepare = Prepare()
+    supervise: Supervise = Supervise()
+    sample: Sample = Sample()
+    score: Score = Score()
+    select: Select = Select(methods=["naive", "majority", "filter"])
+    align: Align = Align()
+    report: Report = Report()
+
+
+def load_config(path: Path | str = "params.yaml", *, sections: list[str] | None = None) -> Config:
+    """Read a params file and check it, all mistakes at once.
+
+    Args:
+        path: the YAML file.
+        sections: the sections that must be there; None means all of them. Others are checked
+            when present and keep their defaults when not.
+
+    Raises:
+        ConfigError: no such file, not YAML, or any missing, unknown or impossible key.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no such file: {path}; run inside the project, or name one with --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} holds {type(document).__name__}, not sections; expected: {', '.join(SECTIONS)}.")
+    problems = [
+        f"unknown section '{name}'{near_match(str(name), SECTIONS)}" for name in document if name not in SECTIONS
+    ]
+    needed = list(SECTIONS) if sections is None else sections
+    problems += [f"missing section '{name}'" for name in needed if name not in document]
+    parsed: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        if name not in document:
+            continue
+        content = document[name]
+        if not isinstance(content, dict):
+            problems.append(f"{name} must be a section with keys, got {content!r}")
+            continue
+        problems += _missing_keys(section, content, name)
+        try:
+            parsed[name] = section.model_validate(content)
+        except ValidationError as error:
+            problems += [_problem(section, name, e) for e in error.errors() if e["type"] != "missing"]
+    if problems:
+        raise ConfigError(f"{path}: " + "; ".join(problems))
+    return Config(**parsed)
+
+
+def _missing_keys(section: type[BaseModel], content: dict[str, Any], place: str) -> list[str]:
+    problems = []
+    for key, field in section.model_fields.items():
+        if key not in content:
+            default = "" if field.is_required() else f" (the default is {_yaml(field.default)})"
+            problems.append(f"missing key {place}.{key}{default}")
+        elif isinstance(content[key], dict) and isinstance(field.annotation, type):
+            problems += _missing_keys(field.annotation, content[key], f"{place}.{key}")
+    return problems
+
+
+def _yaml(value: Any) -> str:
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+
+
+def _problem(section: type[BaseModel], name: str, error: Any) -> str:
+    place = ".".join([name, *(str(part) for part in error["loc"])])
+    if error["type"] == "extra_forbidden":
+        owner = section
+        for part in error["loc"][:-1]:
+            owner = owner.model_fields[part].annotation  # type: ignore[assignment]
+        return f"unknown key {place}{near_match(str(error['loc'][-1]), owner.model_fields)}"
+    return f"{place}: {error['msg'].lower()}, got {error['input']!r}"

@@ -1,0 +1,198 @@
+"""The tables between the stages: column names, dtypes, and the checks at every door.
+
+A table that passed its check can be trusted by everything behind it, so no other module
+looks for duplicates, missing columns or impossible labels again.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from labelrel.errors import InputError, some
+
+SPLITS = ("weak_train", "w2s", "gold_dev", "test")
+KINDS = ("choice", "binary", "numeric", "text")
+
+ITEMS = pl.Schema(
+    {
+        "item_id": pl.String(),
+        "task": pl.String(),
+        "split": pl.String(),
+        "question": pl.String(),
+        "choices": pl.List(pl.String()),
+        "gold_label": pl.String(),
+    }
+)
+"""One row per question. `choices` is null for an open question; `gold_label` is a choice index
+as a string, a normalised number or a normalised text, and null where it is not known. A `meta`
+struct with whatever the task's wording needs may follow."""
+
+ANSWERS = pl.Schema(
+    {
+        "item_id": pl.String(),
+        "annotator_id": pl.String(),
+        "variant_id": pl.String(),
+        "prompt": pl.String(),
+        "completion": pl.String(),
+        "answer": pl.String(),
+        "answer_logprob": pl.Float64(),
+        "choice_logprobs": pl.List(pl.Float64()),
+    }
+)
+"""One row per (item, annotator, variant). `answer` is in the item's own terms and null when the
+annotator abstained or could not be parsed. `choice_logprobs` are log-probabilities in the item's
+own choice order, normalised over the choices (their exponentials sum to 1)."""
+
+SCORES = pl.Schema(
+    {
+        "method": pl.String(),
+        "item_id": pl.String(),
+        "answer": pl.String(),
+        "num_votes": pl.Int64(),
+        "num_answers": pl.Int64(),
+        "share": pl.Float64(),
+        "reliability": pl.Float64(),
+        "score": pl.Float64(),
+        "weak_label": pl.Boolean(),
+        "label_quality": pl.Float64(),
+        "tie": pl.Boolean(),
+    }
+)
+"""One row per (method, item, distinct answer). `score` is the method's own number with its own
+direction (the registry says which); `label_quality` lies in [0, 1] and low means likely wrong."""
+
+TRAINING = pl.Schema(
+    {
+        "item_id": pl.String(),
+        "prompt": pl.String(),
+        "target": pl.String(),
+        "answer": pl.String(),
+        "weight": pl.Float64(),
+    }
+)
+"""One row per training example: the text to read, the text to learn, and how much it counts."""
+
+
+def require_columns(frame: pl.DataFrame, columns: list[str], where: str) -> None:
+    """Raise one line that names every missing column and what was found instead."""
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{where} has no column {', '.join(repr(c) for c in missing)} "
+            f"(found: {', '.join(frame.columns)})."
+        )
+
+
+def _require_unique(frame: pl.DataFrame, keys: list[str], where: str) -> None:
+    repeated = frame.filter(pl.struct(keys).is_duplicated())
+    if repeated.height:
+        shown = some(repeated.select(pl.concat_str(keys, separator="/")).to_series().unique(maintain_order=True))
+        raise InputError(
+            f"{where} has {repeated.height} rows that share their ({', '.join(keys)}): {shown}. "
+            "Each may appear once."
+        )
+
+
+def check_items(items: pl.DataFrame, where: str = "items") -> pl.DataFrame:
+    """Check an items table and return it unchanged.
+
+    Raises:
+        InputError: a missing column, a duplicate or null id, an unknown split, a gold label
+            that is none of the item's choices, or no rows at all.
+    """
+    require_columns(items, list(ITEMS), where)
+    if items.is_empty():
+        raise InputError(f"{where} has no rows; at least one item is needed.")
+    if items["item_id"].null_count():
+        raise InputError(f"{where}: {items['item_id'].null_count()} rows have no item_id.")
+    _require_unique(items, ["item_id"], where)
+    strange = items.filter(~pl.col("split").is_in(list(SPLITS)) | pl.col("split").is_null())
+    if strange.height:
+        raise InputError(
+            f"{where}: unknown split {strange['split'][0]!r} ({some(strange['item_id'])}); "
+            f"allowed: {', '.join(SPLITS)}."
+        )
+    wrong = items.filter(
+        pl.col("gold_label").is_not_null()
+        & pl.col("choices").is_not_null()
+        & ~pl.col("gold_label").is_in([str(i) for i in range(_most_choices(items))])
+        | (pl.col("gold_label").cast(pl.Int64, strict=False) >= pl.col("choices").list.len())
+    )
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise InputError(
+            f"{where}: the gold label {row['gold_label']!r} of item {row['item_id']} is none of its "
+            f"{len(row['choices'])} choices ({wrong.height} such items: {some(wrong['item_id'])}); "
+            f"a choice is named by its index, 0 to {len(row['choices']) - 1}."
+        )
+    return items
+
+
+def _most_choices(items: pl.DataFrame) -> int:
+    most = items["choices"].list.len().max()
+    return int(most) if isinstance(most, int) else 0
+
+
+def require_split(items: pl.DataFrame, split: str, where: str = "items") -> pl.DataFrame:
+    """Return the rows of one split, which may not be empty."""
+    rows = items.filter(pl.col("split") == split)
+    if rows.is_empty():
+        counts = dict(items["split"].value_counts().sort("split").iter_rows())
+        raise InputError(f"{where} has no item in split '{split}' (found: {counts}).")
+    return rows
+
+
+def check_answers(answers: pl.DataFrame, where: str = "answers") -> pl.DataFrame:
+    """Check an answers table (only ids and `answer` are needed) and return it unchanged.
+
+    Raises:
+        InputError: a missing column, no rows, a null id, or two rows for one
+            (item, annotator, variant).
+    """
+    keys = ["item_id", "annotator_id", "variant_id"]
+    require_columns(answers, [*keys, "answer"], where)
+    if answers.is_empty():
+        raise InputError(f"{where} has no rows; at least one answer is needed.")
+    for key in keys:
+        if answers[key].null_count():
+            raise InputError(f"{where}: {answers[key].null_count()} rows have no {key}.")
+    _require_unique(answers, keys, where)
+    return answers
+
+
+def check_scores(scores: pl.DataFrame, where: str = "scores") -> pl.DataFrame:
+    """Check a scores table and return it unchanged.
+
+    Raises:
+        InputError: a missing column, no rows, or two rows for one (method, item, answer).
+    """
+    require_columns(scores, list(SCORES), where)
+    if scores.is_empty():
+        raise InputError(f"{where} has no rows; at least one scored answer is needed.")
+    _require_unique(scores, ["method", "item_id", "answer"], where)
+    return scores
+
+
+def check_training(training: pl.DataFrame, where: str = "training set") -> pl.DataFrame:
+    """Check a training set and return it unchanged.
+
+    Raises:
+        InputError: a missing column, no rows, an empty target, or a weight that is negative,
+            missing or not finite, or weights that are all zero.
+    """
+    require_columns(training, ["item_id", "prompt", "target", "weight"], where)
+    if training.is_empty():
+        raise InputError(f"{where} has no rows: the selection kept nothing; loosen its threshold.")
+    weight = pl.col("weight")
+    bad = training.filter(weight.is_null() | ~weight.is_finite() | (weight < 0))
+    if bad.height:
+        raise InputError(
+            f"{where}: weight {bad['weight'][0]} of item {bad['item_id'][0]} is not a finite number "
+            f"of at least 0 ({bad.height} such rows)."
+        )
+    if not training.filter(weight > 0).height:
+        raise InputError(f"{where}: every weight is 0, so nothing can be learnt from it.")
+    empty = training.filter(pl.col("target").is_null() | (pl.col("target").str.strip_chars() == ""))
+    if empty.height:
+        raise InputError(f"{where}: {empty.height} rows have no target ({some(empty['item_id'])}).")
+    return training
