@@ -1,0 +1,161 @@
+"""Scores → training set: which items train, with which label, and how much each counts.
+
+A rule is one registered function of a `Pool`, the items of one split. Only a control may see gold
+labels; `select` hands them to nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from labelrel.errors import ConfigError, InputError, UnknownNameError, near_match, some
+from labelrel.schema import check_scores, require_columns, require_split
+from labelrel.selection import labels as _labels  # noqa: F401  (these modules register their rules, listed in this order)
+from labelrel.selection import paper as _paper  # noqa: F401
+from labelrel.selection import quality as _quality  # noqa: F401
+
+# isort: split
+from labelrel.selection import controls as _controls  # noqa: F401
+from labelrel.selection.base import Params, Pool, Rule, rules
+
+__all__ = ["Rule", "check_params", "reads", "rules", "select"]
+
+SELECTED = pl.Schema({"item_id": pl.String(), "variant_id": pl.String(), "answer": pl.String(), "weight": pl.Float64()})
+"""One row per training example. `variant_id` is the wording to train on, null for the canonical one."""
+
+_log = logging.getLogger(__name__)
+
+
+def select(
+    name: str,
+    scores: pl.DataFrame,
+    answers: pl.DataFrame,
+    items: pl.DataFrame,
+    *,
+    split: str = "w2s",
+    seed: int,
+    params: Mapping[str, Any] | None = None,
+) -> pl.DataFrame:
+    """Choose the training examples of one rule.
+
+    Args:
+        name: a registered rule.
+        scores: a scores table.
+        answers: the answers that were scored.
+        items: an items table; its order is that of the result.
+        split: only its items are considered.
+        seed: of everything that is drawn.
+        params: parameters of the rule; those not given take their defaults.
+
+    Returns:
+        The columns of `SELECTED`, one row per training example, in order of items and then of
+        variants. Items without a parsed answer are left out, and their number is logged. Empty
+        where the rule keeps nothing.
+
+    Raises:
+        UnknownNameError: no such rule.
+        ConfigError: impossible parameters, all told at once.
+        InputError: an empty split, a missing column, or scores that lack an answered item or a method
+            that the rule reads.
+    """
+    rule = rules.get(name)
+    settings = _parse(rule, params or {})
+    check_scores(scores)
+    require_columns(answers, ["item_id", "variant_id", "answer"], "answers")
+    require_columns(items, ["item_id", "split", *["gold_label"] * rule.reads_gold], "items")
+    pool = _pool(rule, scores, answers, require_split(items, split), seed)
+    chosen = rule.function(pool, settings)
+    if "variant_id" not in chosen.columns:
+        chosen = chosen.with_columns(variant_id=pl.lit(None, pl.String))
+    position = pool.items.select("item_id").with_row_index("position")
+    return (
+        chosen.select(pl.col(c).cast(t) for c, t in SELECTED.items())
+        .join(position, on="item_id", how="inner", maintain_order="left")
+        .sort("position", _variant_number(), "variant_id", "answer", nulls_last=True)
+        .drop("position")
+    )
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> list[str]:
+    """Return everything that is wrong with the parameters of a rule, one line each.
+
+    Args:
+        name: the rule; an unknown one is a line too.
+        params: what params.yaml says under `select.NAME`.
+
+    Returns:
+        Lines such as "select.filter.quantile must lie in [0, 1], got 1.5"; empty where all is well.
+    """
+    try:
+        rule = rules.get(name, where="params.yaml (select.methods)")
+    except UnknownNameError as error:
+        return [str(error)]
+    try:
+        rule.params.model_validate(dict(params))
+    except ValidationError as error:
+        return [_problem(rule, e) for e in error.errors()]
+    return []
+
+
+def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return the scoring methods whose rows a rule needs, so that a missing one is told before any work.
+
+    Raises:
+        UnknownNameError: no such rule.
+        ConfigError: impossible parameters.
+    """
+    return _parse(rules.get(name), params or {}).reads()
+
+
+def _parse(rule: Rule, params: Mapping[str, Any]) -> Params:
+    problems = check_params(rule.name, params)
+    if problems:
+        raise ConfigError("; ".join(problems) + ".")
+    return rule.params.model_validate(dict(params))
+
+
+def _problem(rule: Rule, error: Any) -> str:
+    key = str(error["loc"][0])
+    place = f"select.{rule.name}.{key}"
+    if error["type"] == "extra_forbidden":
+        known = list(rule.params.model_fields)
+        allowed = f"allowed: {', '.join(known)}" if known else "this rule has no parameters"
+        return f"unknown key {place}{near_match(key, known) or ';'} {allowed}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] != "value_error":
+        message = f"is wrong: {message[0].lower()}{message[1:]}"
+    return f"{place} {message}, got {error['input']!r}"
+
+
+def _variant_number() -> pl.Expr:
+    """Variant "10" comes after "9"; names that are no numbers come last, by the alphabet."""
+    return pl.col("variant_id").cast(pl.Int64, strict=False)
+
+
+def _pool(rule: Rule, scores: pl.DataFrame, answers: pl.DataFrame, items: pl.DataFrame, seed: int) -> Pool:
+    mine = items.select("item_id")
+    order = ["annotator_id"] if "annotator_id" in answers.columns else []
+    rows = (
+        mine.join(answers, on="item_id", how="inner", maintain_order="left")
+        .sort(_variant_number(), "variant_id", *order, nulls_last=True, maintain_order=True)
+        .select("item_id", "variant_id", "answer")
+    )
+    parsed = rows.filter(pl.col("answer").is_not_null())
+    unscored = parsed.join(scores, on="item_id", how="anti")["item_id"].unique(maintain_order=True)
+    if len(unscored):
+        raise InputError(f"scores has no rows for {len(unscored)} answered items ({some(unscored)}); score again.")
+    silent = mine.join(parsed, on="item_id", how="anti")["item_id"]
+    if len(silent):
+        _log.info("%d of %d items have no parsed answer and are left out (%s)", len(silent), len(mine), some(silent))
+    return Pool(
+        items=items if rule.reads_gold else items.drop("gold_label", strict=False),
+        answers=parsed,
+        first=rows.unique("item_id", keep="first", maintain_order=True),
+        scores=mine.join(scores, on="item_id", how="inner", maintain_order="left"),
+        seed=seed,
+    )

@@ -1,0 +1,44 @@
+"""Runs, curves, lineage and artifacts of a comparison in MLflow; the only room that imports it.
+
+`open_tracker` gives the one object the rest of the package talks to. Importing this room does not
+import MLflow, and a tracker that was not asked for (`track=False`) never does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labelrel.tracking.base import ChildRun, NoChild, NoTracker, Tracker
+from labelrel.tracking.lineage import GitState, dvc_md5s, git_state
+from labelrel.tracking.serve import serve
+
+__all__ = [
+    "ChildRun",
+    "GitState",
+    "NoChild",
+    "NoTracker",
+    "Tracker",
+    "dvc_md5s",
+    "git_state",
+    "open_tracker",
+    "serve",
+]
+
+
+def open_tracker(root: Path | str = ".", *, uri: str | None = None, track: bool = True) -> Tracker:
+    """Return a tracker on the project's store, or one that does nothing.
+
+    Args:
+        root: project folder; the default store is `mlruns/mlflow.db` in it.
+        uri: MLflow tracking URI; null: `MLFLOW_TRACKING_URI` where set, else the project's store.
+        track: False gives a tracker with the same methods that neither writes nor imports anything.
+
+    Raises:
+        InputError: the store belongs to a project folder that has since been moved or copied.
+    """
+    if not track:
+        return NoTracker()
+    from labelrel.tracking.runs import MlflowTracker
+    from labelrel.tracking.store import open_store
+
+    return MlflowTracker(open_store(uri, root=root))

@@ -1,0 +1,112 @@
+"""Low-rank adapters: the only place that knows peft."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labelrel.config import Lora
+from labelrel.errors import ConfigError, InputError
+from labelrel.files import write_json
+from labelrel.models.decoder import check_top_layers, num_decoder_layers
+
+with warnings.catch_warnings():
+    # peft reads an attribute that transformers will drop in v6; nothing of ours depends on it
+    warnings.simplefilter("ignore", FutureWarning)
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+
+def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) -> Any:
+    """Put a fresh adapter on every linear layer of the top K decoder layers.
+
+    Args:
+        model: a frozen causal language model; it is changed in place.
+        lora: rank, alpha, dropout.
+        top_layers: K; None means all layers.
+        seed: of the initial weights: equal seeds give equal adapters, whatever the labels.
+
+    Returns:
+        The model wrapped by peft.
+
+    Raises:
+        ConfigError: more top layers than the model has.
+    """
+    num_layers = num_decoder_layers(model)
+    layers = None
+    if top_layers is not None:
+        check_top_layers(top_layers, num_layers)
+        layers = list(range(num_layers - top_layers, num_layers))
+    decoder = model.get_decoder()
+    names = {name.rsplit(".", 1)[-1] for name, m in decoder.layers.named_modules() if isinstance(m, torch.nn.Linear)}
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(names),
+        layers_to_transform=layers,
+        layers_pattern="layers" if layers else None,
+    )
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, config)
+
+
+def remove_adapter(model: Any) -> Any:
+    """Return the plain model underneath, without the adapter."""
+    return model.unload()
+
+
+def save_adapter(model: Any, folder: Path, *, base: str) -> None:
+    """Write the adapter in PEFT's format, the same bytes for the same weights.
+
+    Args:
+        model: a model wrapped by peft.
+        folder: existing folder to write into.
+        base: the model reference to name as base; never a path of this machine.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty template of a model card
+    config_file = folder / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base
+    # peft writes a set, whose order changes with the hash seed and with it the file's digest
+    config["target_modules"] = sorted(config["target_modules"])
+    write_json(config_file, config)
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a saved adapter on a frozen model.
+
+    Raises:
+        InputError: no adapter in the folder, or one that does not fit the model.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(f"{folder} holds no adapter (adapter_config.json is missing); run the stage that trains it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = PeftModel.from_pretrained(model, folder)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"the adapter in {folder} does not fit the model: {str(error).splitlines()[0]}") from error
+    wrapped.eval()
+    return wrapped
+
+
+def adapter_parameters(model: Any) -> list[torch.nn.Parameter]:
+    """Return the trainable parameters.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError("the model has no trainable parameters; is the adapter loaded for inference only?")
+    return parameters

@@ -1,0 +1,118 @@
+"""Model reference → a frozen causal language model in memory, with its tokenizer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from labelrel.errors import ConfigError, InputError
+from labelrel.files import digest, digest_of, read_json
+from labelrel.models.fetch import fetch
+from labelrel.models.reference import Reference
+
+
+@dataclass
+class LoadedModel:
+    """A causal language model whose weights will not be trained.
+
+    Attributes:
+        model: the network, in evaluation mode, no gradients on any weight.
+        tokenizer: its tokenizer.
+        reference: what the user called it.
+        fingerprint: hex digest of weights, number of layers and precision; equal fingerprints
+            give equal hidden states.
+    """
+
+    model: Any
+    tokenizer: Any
+    reference: str
+    fingerprint: str
+
+    @property
+    def num_layers(self) -> int:
+        """Return the number of decoder layers."""
+        return int(self.model.config.num_hidden_layers)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the torch device for `cpu`, `cuda` or `auto`.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("base.device is 'cuda' but torch sees no CUDA device; use 'cpu' or 'auto'.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def load_model(reference: Reference, *, device: torch.device | None = None) -> LoadedModel:
+    """Load a model from the local cache, bringing it there first where it is missing.
+
+    CPU models run in float32 (half precision is emulated there and slower), CUDA models in
+    bfloat16. Code that comes with a model is never run.
+
+    Args:
+        reference: which model; `layers` keeps the first K decoder layers.
+        device: where it goes; None means the CPU.
+
+    Raises:
+        ConfigError: more layers asked for than the model has.
+        FetchError: the model cannot be brought here.
+        InputError: a folder that holds no loadable model.
+    """
+    device = device or torch.device("cpu")
+    folder = fetch(reference)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # a cut model reports its missing layers at length
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if reference.layers is not None:
+            config = _cut(config, reference)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the model {reference} in {folder} cannot be loaded: {reason}") from error
+    model.requires_grad_(False)
+    model.eval()
+    model.to(device)
+    return LoadedModel(model, tokenizer, str(reference), _fingerprint(folder, config, device))
+
+
+def _cut(config: Any, reference: Reference) -> Any:
+    layers, have = reference.layers, config.num_hidden_layers
+    if layers is None or layers > have:
+        raise ConfigError(f"{reference} asks for {layers} layers; the model has {have}.")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    return config
+
+
+def _fingerprint(folder: Path, config: Any, device: torch.device) -> str:
+    """Digest the weights, from the record `fetch` left beside them where there is one."""
+    record = folder / "labelrel.json"
+    weights: Any = read_json(record).get("weights_sha256") if record.is_file() else None
+    if weights is None:
+        weights = [digest(file) for file in sorted(folder.glob("*.safetensors"))]
+    return digest_of([weights, config.num_hidden_layers, device.type, torch.__version__])
+
+
+def set_threads(threads: int) -> None:
+    """Fix the number of CPU threads: float sums, and so results, depend on it."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(threads)

@@ -1,0 +1,163 @@
+"""After the report: the table on the parent run, intervals on the children, none of them missing.
+
+A result can outlive its run (the store was deleted) or precede it (DVC restored the folder from a
+cache), so what the table lists is looked up in the store and logged from its folder where missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Run
+
+from labelrel import files as disk
+from labelrel.tracking import keys
+from labelrel.tracking.runs import child_tags, comparison_run, create_child, dataset_input
+from labelrel.tracking.store import Store, is_current, same_tags
+
+
+def finish_comparison(
+    store: Store,
+    task: str,
+    comparison_id: str,
+    *,
+    rows: Sequence[Mapping[str, Any]],
+    folders: Mapping[str, Sequence[Path]],
+    answer: str,
+    figures: Path | None = None,
+    files: Sequence[Path] = (),
+    params: Mapping[str, Any] | None = None,
+) -> str:
+    """Log a comparison's outcome; `labelrel.tracking.base.Tracker` describes the arguments.
+
+    Returns:
+        The id of the parent run.
+    """
+    parent = comparison_run(store, task, comparison_id)
+    children = store.children(task, parent)
+    current: set[str] = set()
+    for row in rows:
+        for folder in folders.get(row["method"], ()):
+            run = _run_of(children, folder, row)
+            run_id = run.info.run_id if run else log_finished_run(store, task, parent, folder)
+            own = run_metrics(folder)
+            logged = run.data.metrics if run else own
+            wanted = {**own, **keys.row_metrics(row)}
+            store.write(
+                run_id,
+                metrics={key: value for key, value in wanted.items() if logged.get(key) != value},
+                tags={keys.CURRENT: "true", keys.PGR: keys.pgr_tag(row)},
+            )
+            current.add(run_id)
+    for run in children:
+        if is_current(run) and run.info.run_id not in current:
+            store.write(run.info.run_id, tags={keys.CURRENT: "false"})
+    _finish_parent(store, parent, rows, answer, figures, files, params or {})
+    return parent
+
+
+def log_finished_run(store: Store, task: str, parent: str, folder: Path) -> str:
+    """Log a run from the folder it left behind and return the new run's id.
+
+    Args:
+        store: where to.
+        task: name of the task.
+        parent: id of the parent run.
+        folder: `run.json`, `predictions.parquet`, and where they exist `history.parquet` and `adapter/`.
+    """
+    record_file = folder / "run.json"
+    record = disk.read_json(record_file)
+    end = record_file.stat().st_mtime_ns // 1_000_000
+    seconds = record.get("seconds") or 0.0
+    run_id = create_child(
+        store,
+        task,
+        parent,
+        method=record["method"],
+        seed=record["seed"],
+        source="labelrel report",
+        start_time=end - int(1000 * seconds),
+    )
+    history = folder / "history.parquet"
+    inputs = record.get("inputs") or {}
+    store.write(
+        run_id,
+        metrics=run_metrics(folder),
+        curves=pl.read_parquet(history).iter_rows(named=True) if history.is_file() else (),
+        params=record.get("params") or {},
+        tags={
+            **child_tags(task=task, method=record["method"], role=record["role"], seed=record["seed"]),
+            **{f"labelrel.sha256.{name}": source["sha256"] for name, source in inputs.items()},
+            keys.RESTORED: disk.digest(record_file),
+        },
+    )
+    if inputs:
+        store.client.log_inputs(run_id, [dataset_input(_recorded(name, s), "restored") for name, s in inputs.items()])
+    if (folder / "adapter").is_dir():
+        store.client.log_artifacts(run_id, str(folder / "adapter"), "adapter")
+    store.client.set_terminated(run_id, "FINISHED", end_time=end)
+    return run_id
+
+
+def run_metrics(folder: Path) -> dict[str, float | None]:
+    """Return a run's own final numbers: accuracy on the test items with its seed, and what it cost."""
+    record = disk.read_json(folder / "run.json")
+    test = pl.scan_parquet(folder / "predictions.parquet").filter(pl.col("split") == "test")
+    return {
+        "test/accuracy": test.select(pl.col("correct").mean()).collect().item(),
+        "cost/seconds": record.get("seconds"),
+        "cost/tokens": record.get("tokens"),
+    }
+
+
+def _run_of(children: Sequence[Run], folder: Path, row: Mapping[str, Any]) -> Run | None:
+    """Find the child that a folder's result belongs to: the run that wrote it, or one restored from it before."""
+    record_file = folder / "run.json"
+    record = disk.read_json(record_file)
+    restored = disk.digest(record_file)
+    for run in children:
+        mine = run.info.run_id == record.get("mlflow_run_id") or run.data.tags.get(keys.RESTORED) == restored
+        # MLflow keeps a metric for good: a run whose PGR has become undefined makes place for one without
+        outdated = row.get("pgr") is None and "test/pgr" in run.data.metrics
+        if mine and not outdated and same_tags(run, method=record["method"], seed=str(record["seed"])):
+            return run
+    return None
+
+
+def _recorded(name: str, source: Mapping[str, str]) -> MetaDataset:
+    return MetaDataset(LocalArtifactDatasetSource(source["path"]), name=name, digest=source["sha256"][:16])
+
+
+def _finish_parent(
+    store: Store,
+    parent: str,
+    rows: Sequence[Mapping[str, Any]],
+    answer: str,
+    figures: Path | None,
+    files: Sequence[Path],
+    params: Mapping[str, Any],
+) -> None:
+    known = store.client.get_run(parent).data.params  # MLflow refuses a second value; params.json has the latest
+    methods = [row for row in rows if row["role"] == "method" and row["test_accuracy"] is not None]
+    best = max(methods, key=lambda row: row["test_accuracy"], default=None)
+    metrics = {f"{row['role']}/accuracy": row["test_accuracy"] for row in rows if row["role"] in ("floor", "ceiling")}
+    if best is not None:
+        metrics |= {"best/accuracy": best["test_accuracy"], "best/pgr": best["pgr"]}
+    store.write(
+        parent,
+        metrics=metrics,
+        params={key: value for key, value in params.items() if key not in known},
+        tags={keys.NOTE: answer, keys.BEST: best["method"] if best else None},
+    )
+    store.log_table(parent, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None), "table.json")
+    store.client.log_dict(parent, dict(params), "params.json")
+    for file in files:
+        store.client.log_artifact(parent, str(file))
+    if figures is not None and figures.is_dir():
+        store.client.log_artifacts(parent, str(figures), "figures")
+    store.client.set_terminated(parent, "FINISHED")

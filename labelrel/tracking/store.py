@@ -1,0 +1,194 @@
+"""One MLflow store: opened quietly, one experiment per task, everything written in batches.
+
+A call on a SQLite store takes some 20 ms whatever it carries, so metrics, parameters and tags of
+a run go together, up to 1,000 metrics at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # is read while mlflow is imported
+
+import polars as pl
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from labelrel.errors import InputError
+from labelrel.tracking import keys
+from labelrel.tracking.serve import default_uri, sqlite_file
+
+METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100  # MLflow takes 1,000 entries a call, 100 of them parameters and 100 tags
+
+TABLES = "mlflow.loggedArtifacts"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store and its client.
+
+    Attributes:
+        uri: MLflow tracking URI.
+        client: `mlflow.MlflowClient` on it.
+        artifacts: folder for the artifacts of new experiments; null where the server decides.
+    """
+
+    uri: str
+    client: Any
+    artifacts: Path | None
+    _experiments: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def experiment(self, task: str) -> str:
+        """Return the id of the task's experiment, which is created, or brought back, when it is not there.
+
+        Raises:
+            InputError: the experiment keeps its artifacts in another folder than this project's.
+        """
+        if task not in self._experiments:
+            location = self.artifacts.as_uri() if self.artifacts else None
+            found = self.client.get_experiment_by_name(task)
+            if found is None:
+                self._experiments[task] = self.client.create_experiment(task, artifact_location=location)
+            else:
+                if location and found.artifact_location.rstrip("/") != location:
+                    raise InputError(
+                        f"the MLflow store {self.uri} was made in another folder (its artifacts are in "
+                        f"{found.artifact_location}); MLflow keeps absolute paths: move the project back, or delete "
+                        "mlruns and run `labelrel report`, which logs the results anew."
+                    )
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
+                self._experiments[task] = found.experiment_id
+        return self._experiments[task]
+
+    def search(self, task: str, **tags: str) -> list[Run]:
+        """Return the runs of a task that carry all the tags, oldest first.
+
+        Args:
+            task: name of the task.
+            tags: tag → value, with `__` in place of a dot in the tag's name.
+        """
+        wanted = " and ".join(f"tags.`{name.replace('__', '.')}` = '{value}'" for name, value in tags.items())
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment(task)], wanted, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def children(self, task: str, parent: str) -> list[Run]:
+        """Return all runs under a parent run, oldest first."""
+        return self.search(task, mlflow__parentRunId=parent)
+
+    def write(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        curves: Iterable[Mapping[str, Any]] = (),
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Write to a run in as few calls as MLflow allows.
+
+        Args:
+            run_id: the run.
+            metrics: numbers of the whole run; null and not-finite ones are left out.
+            curves: rows of `step` and any of `loss`, `learning_rate`; logged as `train/*` by step.
+            params: flat; a text stays as it is, other values are written as JSON.
+            tags: null ones are left out.
+        """
+        now = time.time_ns() // 1_000_000
+        numbers = (Metric(key, value, now, 0) for key, value in (metrics or {}).items())
+        points = (
+            Metric(f"train/{key}", row[key], now, int(row["step"]))
+            for row in curves
+            for key in ("loss", "learning_rate")
+            if key in row
+        )
+        batches = (
+            _batches((m for stream in (numbers, points) for m in stream if _is_number(m.value)), METRICS_PER_CALL),
+            _batches((Param(key, _text(value)) for key, value in (params or {}).items()), OTHERS_PER_CALL),
+            _batches((RunTag(k, v) for k, v in (tags or {}).items() if v is not None), OTHERS_PER_CALL),
+        )
+        while any(call := [next(batch, []) for batch in batches]):
+            self.client.log_batch(run_id, metrics=call[0], params=call[1], tags=call[2])
+
+    def log_table(self, run_id: str, frame: pl.DataFrame, file: str) -> None:
+        """Log a small table in the form that the UI shows as one and `mlflow.load_table` reads.
+
+        Written here, because `MlflowClient.log_table` appends to a file of that name: a second report would double
+        the parent's table.
+        """
+        self.client.log_text(run_id, frame_json(frame), file)
+        tables = json.loads(self.client.get_run(run_id).data.tags.get(TABLES, "[]"))
+        entry = {"path": file, "type": "table"}
+        if entry not in tables:
+            self.client.set_tag(run_id, TABLES, json.dumps([*tables, entry]))
+
+
+def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
+    """Open the store, creating it when it is not there (some seconds, once).
+
+    Args:
+        uri: MLflow tracking URI; null: `MLFLOW_TRACKING_URI` where set, else
+            `sqlite:///ROOT/mlruns/mlflow.db`, artifacts beside it in `ROOT/mlruns/artifacts`.
+        root: project folder.
+    """
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # table migrations are no news to a user
+    uri = uri or default_uri(root)
+    database = sqlite_file(uri)
+    with warnings.catch_warnings():
+        # MLflow's use of a deprecated SQLAlchemy option, told once per process; a user can do nothing about it
+        warnings.filterwarnings("ignore", message=".*noload.*", category=DeprecationWarning)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)  # creates the tables now, not in the middle of a run
+    return Store(uri, client, database.parent / "artifacts" if database else None)
+
+
+def frame_json(frame: pl.DataFrame) -> str:
+    """Return a table as strict JSON, columns and rows apart; a number that is not finite becomes null."""
+    finite = frame.with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
+    return json.dumps(
+        {"columns": finite.columns, "data": finite.rows()}, ensure_ascii=False, allow_nan=False, default=str
+    )
+
+
+def same_tags(run: Run, **tags: str) -> bool:
+    """Say whether a run carries all of `method`, `seed`, … as its `labelrel.*` tags."""
+    return all(run.data.tags.get(f"labelrel.{name}") == value for name, value in tags.items())
+
+
+def is_current(run: Run) -> bool:
+    """Say whether a run stands in the latest table of its comparison."""
+    return bool(run.data.tags.get(keys.CURRENT) == "true")
+
+
+def _batches(entries: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(entries, size)):
+        yield batch
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
