@@ -110,7 +110,7 @@ class Align(_Section):
     """LoRA on the strong model, the same budget for every method."""
 
     model: str = Field("smollm2-135m", description="model reference of the strong model")
-    seeds: Positive = Field(1, description="number of training seeds per method")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="training seeds, one run each per method")
     epochs: PositiveFloat = Field(2.0, description="passes over the full w2s split; smaller sets see as many items")
     batch_size: Positive = 16
     learning_rate: PositiveFloat = 5e-4

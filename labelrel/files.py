@@ -73,6 +73,22 @@ def write_table(path: Path | str, frame: pl.DataFrame, metadata: dict[str, str] 
         frame.write_parquet(temporary, compression="zstd", statistics=True, metadata=metadata)
 
 
+def write_any_table(path: Path | str, frame: pl.DataFrame) -> None:
+    """Write a table as Parquet, CSV or JSONL, by its extension.
+
+    Raises:
+        InputError: another extension.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        write_table(path, frame)
+    elif path.suffix in (".csv", ".jsonl"):
+        with replacing(path) as temporary:
+            frame.write_csv(temporary) if path.suffix == ".csv" else frame.write_ndjson(temporary)
+    else:
+        raise InputError(f"{path}: unknown extension; writable are .parquet, .csv and .jsonl.")
+
+
 def read_table(path: Path | str) -> pl.DataFrame:
     """Read a Parquet, CSV or JSONL table (CSV and JSONL also gzipped), by its extension.
 

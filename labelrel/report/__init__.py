@@ -6,6 +6,7 @@ a pipe.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "best_method",
     "build_report",
     "collect",
+    "show",
 ]
 
 FIGURES = ("methods", "entropy", "risk_coverage", "reliability", "loss")
@@ -114,6 +116,19 @@ def build_report(
         "figures": out / "figures",
         "files": [out / name for name in ("table.csv", "table.json", "metrics.json", "scores.csv", "report.html")],
     }
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print the table and the answer to stdout: rich in a terminal, plain in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+        console.print(as_rich(result["rows"], result["confidence"]))
+        console.print(f"\n{result['answer']}", markup=False, highlight=False)
+    else:
+        print(as_text(result["rows"], result["confidence"]))
+        print(f"\n{result['answer']}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from labelrel.errors import InputError, near_match
 from labelrel.registry import Registry
 
-Role = Literal["method", "control"]
+Role = Literal["method", "control", "ceiling"]
 Protocol = Literal["default", "paper"]
 
 
@@ -116,8 +116,8 @@ class Rule:
         name: the registered name, the same in params.yaml, as a DVC stage and in MLflow.
         function: (pool, params) → `item_id, answer, weight` and maybe `variant_id`, in any order.
         params: the model of its parameters.
-        role: `method`, or `control`: no method of its own, but what makes a claim honest.
-        reads_gold: whether it sees gold labels; only a control may.
+        role: `method`; `control`: no method of its own, but what makes a claim honest; `ceiling`.
+        reads_gold: whether it sees gold labels; no method may.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Controls: no methods of their own, but what makes a claim about a method honest."""
+"""Controls and the ceiling: no methods of their own, but what makes a claim about a method honest."""
 
 from __future__ import annotations
 
@@ -38,15 +38,31 @@ def random(pool: Pool, params: RandomParams) -> pl.DataFrame:
 def oracle(pool: Pool, params: ShareParams) -> pl.DataFrame:
     """Control: the items whose majority label is right, the most that any filter of it could do.
 
-    The only rule that reads gold labels; an item without one is left out.
+    Reads gold labels; an item without one is left out.
 
     Source: ours; the upper bound of every rule that filters majority labels.
     """
+    gold = _gold_labels(pool, "oracle")
+    labels = pool.labels("share").join(gold, on="item_id", how="inner", maintain_order="left")
+    return labels.filter(pl.col("answer") == pl.col("gold_label")).with_columns(weight=1.0)
+
+
+@rule("ceiling", role="ceiling", reads_gold=True)
+def ceiling(pool: Pool, params: Params) -> pl.DataFrame:
+    """Strong ceiling: the gold label of every item, what the strong model reaches without weak labels.
+
+    An item without a gold label is left out.
+
+    Source: Burns et al. 2023 (arXiv 2312.09390), section 3.
+    """
+    return _gold_labels(pool, "ceiling").rename({"gold_label": "answer"}).with_columns(weight=1.0)
+
+
+def _gold_labels(pool: Pool, name: str) -> pl.DataFrame:
     gold = pool.items.select("item_id", "gold_label").drop_nulls("gold_label")
     if gold.is_empty():
         raise InputError(
-            f"rule 'oracle' needs gold labels, but none of the {pool.items.height} items of its split has one; "
+            f"rule '{name}' needs gold labels, but none of the {pool.items.height} items of its split has one; "
             "leave it out of select.methods."
         )
-    labels = pool.labels("share").join(gold, on="item_id", how="inner", maintain_order="left")
-    return labels.filter(pl.col("answer") == pl.col("gold_label")).with_columns(weight=1.0)
+    return gold

@@ -18,7 +18,7 @@ class Query:
 
     Attributes:
         item: the item's row.
-        variant_id: `w0` is the task's canonical wording, `w1`, `w2`, … the others.
+        variant_id: "0" is the task's canonical wording, "1", "2", … the others.
         prompt: the text before the answer.
         options: the texts that may follow, in the item's own choice order; None for an open item.
     """
@@ -44,4 +44,4 @@ def query_variants(task: Task, items: pl.DataFrame, variants: int) -> Iterator[Q
             )
         options = None if item["choices"] is None else task.options(item)
         for number, prompt in enumerate(prompts[:variants]):
-            yield Query(item, f"w{number}", prompt, options)
+            yield Query(item, str(number), prompt, options)

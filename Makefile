@@ -1,0 +1,49 @@
+# Two commands do all: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# stage commands find `labelrel` through PATH; two threads are part of the results
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 2
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: demo test smoke check install ui clean
+
+demo: $(STAMP)  ## the whole comparison on real models, a table, and how to look at it
+	dvc repro
+	@echo
+	@labelrel report --quiet --no-track
+	@echo
+	@echo "The same runs in MLflow, side by side:  $(BIN)/labelrel ui"
+	@echo "One page with figures:                  data/report/report.html"
+
+test: $(STAMP)  ## the test suite
+	python -m pytest -q
+
+smoke: $(STAMP)  ## the same pipeline on the same model, miniature, in a folder of its own
+	python tests/smoke/run.py build/smoke
+
+check: $(STAMP)  ## lint, types, tests
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest -q
+
+install: $(STAMP)
+
+# numpy, polars and torch have no say in where pip gets them: constraints.txt keeps torch's small CPU build
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "labelrel needs Python 3.11 or newer; try: make PYTHON=python3"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing; some minutes on the first run"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+ui: $(STAMP)
+	labelrel ui
+
+clean:  ## remove what can be made again (not the models in the user cache)
+	rm -rf build data/cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""What there is, from the registries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Listing = dict[str, list[dict[str, str]]]
+
+
+def list_methods() -> Listing:
+    """Return the scoring methods and the selection rules, one dict each."""
+    from labelrel.scoring import methods
+    from labelrel.selection import rules
+
+    scoring = [
+        {"name": name, "unit": m.unit, "needs": ", ".join(sorted(m.needs)), "summary": m.summary}
+        for name, m in ((name, methods.get(name)) for name in methods)
+    ]
+    selection = [
+        {"name": name, "role": r.role, "params": ", ".join(r.params.model_fields) or "-", "summary": r.summary}
+        for name, r in ((name, rules.get(name)) for name in rules)
+    ]
+    return {"scoring methods": scoring, "selection rules": selection}
+
+
+def list_tasks() -> Listing:
+    """Return the tasks, one dict each."""
+    from labelrel.tasks import tasks
+
+    known: list[Any] = [tasks.get(name) for name in tasks]
+    return {"tasks": [{"name": t.name, "kind": t.kind, "summary": t.summary, "source": t.source} for t in known]}
+
+
+def print_listing(listing: Listing) -> None:
+    """Print each table, aligned, to stdout."""
+    for number, (title, rows) in enumerate(listing.items()):
+        columns = list(rows[0])
+        widths = [max(len(row[column]) for row in [*rows, {column: column}]) for column in columns]
+        print(("\n" if number else "") + title)
+        for row in [dict(zip(columns, columns, strict=True)), *rows]:
+            cells = (row[column].ljust(width) for column, width in zip(columns, widths, strict=True))
+            print("  " + "  ".join(cells).rstrip())
