@@ -64,10 +64,11 @@ class Supervise(_Section):
     """The weak supervisor: a weak model tuned on the gold labels of `weak_train`."""
 
     model: str = Field("smollm2-135m@layers=10", description="model reference of the weak supervisor")
-    epochs: PositiveFloat = 2.0
-    batch_size: Positive = 16
-    learning_rate: PositiveFloat = 1e-3
-    top_layers: int | None = Field(None, ge=1, description="adapt only the last K layers; null: all")
+    variants: Positive = Field(5, description="number of wordings in which each gold label is taught")
+    epochs: PositiveFloat = Field(8.0, description="passes over the items, each time in one of the wordings")
+    batch_size: Positive = 4
+    learning_rate: PositiveFloat = 2e-3
+    top_layers: int | None = Field(5, ge=1, description="adapt only the last K layers; null: all")
     lora: Lora = Lora()
 
 
@@ -77,14 +78,24 @@ class Sample(_Section):
     engine: str = "transformers"
     splits: list[Literal[SPLITS]] = Field(["w2s", "gold_dev"], min_length=1)  # type: ignore[valid-type]
     variants: Positive = Field(5, description="number of wordings asked per item")
-    temperature: float = Field(1.0, ge=0, allow_inf_nan=False, description="of the draw over options; 0 is the best one")
+    temperature: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="of the draw over options; 0 is the best one"
+    )
 
 
 class Score(_Section):
     """Answers → reliability scores."""
 
     methods: list[str] = Field(
-        ["share", "entropy", "reliability", "self_confidence", "normalized_margin", "confidence_weighted_entropy", "crowdlab"],
+        [
+            "share",
+            "entropy",
+            "reliability",
+            "self_confidence",
+            "normalized_margin",
+            "confidence_weighted_entropy",
+            "crowdlab",
+        ],
         min_length=1,
     )
     protocol: Literal["default", "paper"] = Field("default", description="'paper' keeps the published code's quirks")
@@ -110,7 +121,9 @@ class Align(_Section):
     """LoRA on the strong model, the same budget for every method."""
 
     model: str = Field("smollm2-135m", description="model reference of the strong model")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="training seeds, one run each per method")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], min_length=1, description="training seeds, one run each per method"
+    )
     epochs: PositiveFloat = Field(2.0, description="passes over the full w2s split; smaller sets see as many items")
     batch_size: Positive = 16
     learning_rate: PositiveFloat = 5e-4

@@ -112,7 +112,9 @@ def read_table(path: Path | str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} cannot be read as {suffix[1:]}: {reason}") from None
-    raise InputError(f"{path}: unknown extension; readable are .parquet, .csv, .tsv, .jsonl (and .gz of the last three).")
+    raise InputError(
+        f"{path}: unknown extension; readable are .parquet, .csv, .tsv, .jsonl (and .gz of the last three)."
+    )
 
 
 def digest(path: Path | str) -> str:

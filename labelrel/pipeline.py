@@ -69,6 +69,7 @@ def supervise(project: Project, *, quiet: bool = False) -> Summary:
     """Tune the weak supervisor on the gold labels of `weak_train`; its test accuracy is the floor."""
     from labelrel.align.run import Budget, run, write_run
     from labelrel.schema import TRAINING
+    from labelrel.supervise.variants import query_variants
 
     config, settings = project.config, project.config.supervise
     items, task = _items_and_task(project)
@@ -77,8 +78,8 @@ def supervise(project: Project, *, quiet: bool = False) -> Summary:
     if gold.is_empty():
         raise InputError("no item of split 'weak_train' has a gold label; the supervisor has nothing to learn from.")
     rows = [
-        (i["item_id"], task.wordings(i)[0], task.target(i, i["gold_label"]), i["gold_label"], 1.0)
-        for i in gold.iter_rows(named=True)
+        (q.item["item_id"], q.prompt, task.target(q.item, q.item["gold_label"]), q.item["gold_label"], 1.0)
+        for q in query_variants(task, gold, settings.variants)
     ]
     loaded = _load(settings.model, config.base)
     outcome = run(
@@ -99,7 +100,7 @@ def supervise(project: Project, *, quiet: bool = False) -> Summary:
         "seed": config.base.seed,
         "task": task.name,
         "model": settings.model,
-        "num_rows": gold.height,
+        "num_rows": len(rows),
         "num_items": gold.height,
         "params": _flat({"base": config.base.model_dump(), "supervise": settings.model_dump()}),
         "comparison": None,  # the floor serves every comparison on these items
@@ -107,8 +108,8 @@ def supervise(project: Project, *, quiet: bool = False) -> Summary:
         "inputs": {"items": _source(project, project.items)},
     }
     write_run(project.supervisor, outcome, record, base=settings.model)
-    accuracy = outcome.predictions["correct"].mean()
-    say(f"supervise: test accuracy {accuracy:.3f} (floor), {outcome.seconds:.0f} s", quiet=quiet)
+    accuracy = _accuracy(outcome.predictions)
+    say(f"supervise: test accuracy {_shown(accuracy)} (floor), {outcome.seconds:.0f} s", quiet=quiet)
     return {"model": settings.model, "test_accuracy": accuracy, "seconds": outcome.seconds}
 
 
@@ -314,21 +315,21 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
         )
         child.log_history(curve)
         write_run(folder, outcome, {**record, "mlflow_run_id": child.run_id}, base=settings.model)
-        accuracy = outcome.predictions["correct"].mean()
+        accuracy = _accuracy(outcome.predictions)
         child.log_dataset(training, "training", source, "training")
         child.log_dataset(test, "test items", project.items, "evaluation")
         child.log_table_sample(training, "training")
         child.log_artifacts(folder / "adapter", "adapter")
         child.log_metrics(
             {
-                "test/accuracy": accuracy if isinstance(accuracy, float) else None,
+                "test/accuracy": accuracy,
                 "labels/accuracy": selection["label_accuracy"],
                 "labels/kept_fraction": selection["kept_fraction"],
                 "cost/seconds": outcome.seconds,
                 "cost/tokens": outcome.trained.num_tokens,
             }
         )
-    say(f"align: {method} (seed {seed}): test accuracy {accuracy:.3f}, {outcome.seconds:.0f} s", quiet=quiet)
+    say(f"align: {method} (seed {seed}): test accuracy {_shown(accuracy)}, {outcome.seconds:.0f} s", quiet=quiet)
     return {"method": method, "seed": seed, "test_accuracy": accuracy, "seconds": outcome.seconds, "out": str(folder)}
 
 
@@ -421,8 +422,20 @@ def _label_accuracy(training: pl.DataFrame, items: pl.DataFrame, task: Any) -> f
     gold = training.join(items.select("item_id", "gold_label"), on="item_id").drop_nulls("gold_label")
     if gold.is_empty():
         return None
-    right = [task.is_correct(answer, label) for answer, label in gold.select("answer", "gold_label").iter_rows()]
+    right: list[bool] = [
+        task.is_correct(answer, label) for answer, label in gold.select("answer", "gold_label").iter_rows()
+    ]
     return sum(right) / len(right)
+
+
+def _accuracy(predictions: pl.DataFrame) -> float | None:
+    """Return the share of right answers; null where no gold label is known."""
+    correct = predictions["correct"].drop_nulls().cast(pl.Float64)
+    return None if correct.is_empty() else float(correct.to_numpy().mean())
+
+
+def _shown(accuracy: float | None) -> str:
+    return "unknown" if accuracy is None else f"{accuracy:.3f}"
 
 
 def _source(project: Project, path: Path) -> dict[str, str]:

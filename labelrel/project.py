@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class Project:
         return Sources.under(self.data)
 
 
-def open_project(params: Path, *, sections: list[str] | None = None, overrides: dict[str, Any] | None = None) -> Project:
+def open_project(
+    params: Path, *, sections: list[str] | None = None, overrides: dict[str, Any] | None = None
+) -> Project:
     """Read a params file and check all that can be known without touching data.
 
     Args:
@@ -114,7 +117,7 @@ def check_names(config: Config) -> list[str]:
         *_lookup(lambda: parse_reference(config.align.model), "align.model: "),
     ]
     for name in config.score.methods:
-        problems += _lookup(lambda name=name: methods.get(name, where="score.methods"))  # type: ignore[misc]
+        problems += _lookup(partial(methods.get, name, where="score.methods"))
     for name in config.select.methods:
         wrong = check_params(name, config.select.params(name))
         problems += wrong

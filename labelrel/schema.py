@@ -78,8 +78,7 @@ def require_columns(frame: pl.DataFrame, columns: list[str], where: str) -> None
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise InputError(
-            f"{where} has no column {', '.join(repr(c) for c in missing)} "
-            f"(found: {', '.join(frame.columns)})."
+            f"{where} has no column {', '.join(repr(c) for c in missing)} (found: {', '.join(frame.columns)})."
         )
 
 
@@ -88,8 +87,7 @@ def _require_unique(frame: pl.DataFrame, keys: list[str], where: str) -> None:
     if repeated.height:
         shown = some(repeated.select(pl.concat_str(keys, separator="/")).to_series().unique(maintain_order=True))
         raise InputError(
-            f"{where} has {repeated.height} rows that share their ({', '.join(keys)}): {shown}. "
-            "Each may appear once."
+            f"{where} has {repeated.height} rows that share their ({', '.join(keys)}): {shown}. Each may appear once."
         )
 
 

@@ -1,0 +1,1 @@
+"""Training set + strong model → LoRA adapter, with losses, data order and evaluation."""

@@ -36,7 +36,8 @@ def choice_logprobs(
         tokens = decoder.token_logprobs(members, packed).double()
         sums = torch.zeros(packed.num_branches, dtype=torch.float64, device=tokens.device)
         sums.index_add_(0, packed.owner, tokens)
-        for index, scores in zip(group, sums.split([len(m.branches) for m in members]), strict=True):
+        counts = [len(member.branches) for member in members]
+        for index, scores in zip(group, torch.split(sums, counts), strict=True):
             results[index] = torch.log_softmax(scores, dim=0).tolist()
         done += len(group)
         if progress:

@@ -79,7 +79,9 @@ def pack(prompts: Sequence[Prompt], pad: int = 0) -> Packed:
     position_ids = torch.zeros((len(prompts), length), dtype=torch.int64)
     # each position's block: 0 is the prompt, k the k-th branch, -1 padding
     block = torch.full((len(prompts), length), -1)
-    source, target, owner = [], [], []
+    source: list[int] = []
+    target: list[int] = []
+    owner: list[int] = []
     num_branches = 0
     for row, prompt in enumerate(prompts):
         start = len(prompt.prefix)

@@ -102,7 +102,9 @@ class TransformersEngine:
         texts = []
         for query in queries:
             if query.options is None:
-                raise InputError(f"item {query.item['item_id']} is an open question; engine 'transformers' chooses only.")
+                raise InputError(
+                    f"item {query.item['item_id']} is an open question; engine 'transformers' chooses only."
+                )
             texts.append((query.prompt, query.options))
         replies = []
         scored = choice_logprobs(self._decoder, tokenize(self._tokenizer, texts))

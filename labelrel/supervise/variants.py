@@ -39,8 +39,8 @@ def query_variants(task: Task, items: pl.DataFrame, variants: int) -> Iterator[Q
         prompts = task.wordings(item)
         if variants > len(prompts):
             raise ConfigError(
-                f"sample.variants is {variants}, but task '{task.name}' has {len(prompts)} wordings for item "
-                f"{item['item_id']}; use at most {len(prompts)}."
+                f"{variants} variants are asked for, but task '{task.name}' has {len(prompts)} wordings for item "
+                f"{item['item_id']}; set variants to at most {len(prompts)}."
             )
         options = None if item["choices"] is None else task.options(item)
         for number, prompt in enumerate(prompts[:variants]):
