@@ -159,13 +159,15 @@ def score(
     params: Params = PARAMS, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Score how reliable each answer is, in the project or in any table of answers."""
-    from labelrel import pipeline
-
     if answers is None:
+        from labelrel import pipeline
+
         _print(pipeline.score(_project(params, ["score"], score__methods=method or None), quiet=quiet), as_json)
         return
+    from labelrel.outside import score_table
+
     columns = {"item_id": item_col, "annotator_id": annotator_col, "variant_id": variant_col, "answer": answer_col}
-    result = pipeline.score_table(answers, columns=columns, items=items, methods=method, out=out, quiet=quiet)
+    result = score_table(answers, columns=columns, items=items, methods=method, out=out, quiet=quiet)
     if as_json:
         _print(result, True)
     elif out is None:

@@ -20,7 +20,6 @@ from labelrel.schema import (
     check_items,
     check_scores,
     check_training,
-    require_columns,
     require_split,
 )
 
@@ -167,47 +166,11 @@ def score(project: Project, *, quiet: bool = False) -> Summary:
     return {"methods": settings.methods, "label_probs": source, "rows": scores.height, "out": str(project.scores)}
 
 
-def score_table(
-    path: Path,
-    *,
-    columns: dict[str, str],
-    items: Path | None = None,
-    methods: list[str] | None = None,
-    out: Path | None = None,
-    quiet: bool = False,
-) -> Summary:
-    """Score any table of answers, outside of a project.
-
-    Args:
-        path: one row per answer; Parquet, CSV or JSONL.
-        columns: our column name → theirs, for item_id, annotator_id, variant_id and answer. Only
-            item and answer must be there, and those that are named otherwise than ours.
-        items: an items table, for methods that need to know the choices.
-        methods: scoring methods; None means all that need nothing but answers.
-        out: where to write the scores (by extension); None returns them as CSV under "csv".
-        quiet: no messages.
-    """
-    from labelrel.scoring import score as score_answers
-
-    answers = files.read_table(path)
-    needed = [theirs for ours, theirs in columns.items() if ours in ("item_id", "answer") or theirs != ours]
-    require_columns(answers, needed, str(path))
-    answers = answers.rename({theirs: ours for ours, theirs in columns.items() if theirs in answers.columns})
-    known = check_items(files.read_table(items), str(items)) if items else None
-    scores = score_answers(answers, methods, items=known)
-    used = scores["method"].unique(maintain_order=True).to_list()
-    say(f"score: {answers.height} answers, methods {', '.join(used)}", quiet=quiet)
-    summary: Summary = {"methods": used, "rows": scores.height}
-    if out is None:
-        return {**summary, "csv": scores.write_csv()}
-    files.write_any_table(out, scores)
-    return {**summary, "out": str(out)}
-
-
 def select(project: Project, name: str, *, quiet: bool = False) -> Summary:
     """Turn scores into the training set of one rule."""
     from labelrel.selection import reads, rules
     from labelrel.selection import select as select_examples
+    from labelrel.training_set import label_accuracy, word_examples
 
     config = project.config
     rule, params = rules.get(name, where="--rule"), config.select.params(name)
@@ -215,7 +178,7 @@ def select(project: Project, name: str, *, quiet: bool = False) -> Summary:
     answers = check_answers(_read(project.answers, "sample"), str(project.answers))
     scores = check_scores(_read(project.scores, "score"), str(project.scores))
     chosen = select_examples(name, scores, answers, items, seed=config.base.seed, params=params)
-    training = check_training(_worded(chosen, items, task), f"the training set of rule '{name}'")
+    training = check_training(word_examples(chosen, items, task), f"the training set of rule '{name}'")
     pool = require_split(items, "w2s").height
     read = reads(name, params)
     summary = {
@@ -224,7 +187,7 @@ def select(project: Project, name: str, *, quiet: bool = False) -> Summary:
         "num_items": training["item_id"].n_unique(),
         "num_rows": training.height,
         "kept_fraction": training["item_id"].n_unique() / pool,
-        "label_accuracy": _label_accuracy(training, items, task),
+        "label_accuracy": label_accuracy(training, items, task),
         "score_method": read[0] if read else None,
         "params": params,
     }
@@ -249,12 +212,13 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
     """
     from labelrel.align.run import Budget, run, write_run
     from labelrel.tracking import dvc_md5s, git_state, open_tracker
+    from labelrel.training_set import describe
 
     config, settings = project.config, project.config.align
     items, task = _items_and_task(project)
     source, method = source.resolve(), source.stem
     training = check_training(_read(source, f"select --rule {method}"), str(source))
-    selection = _selection(source, training)
+    selection = describe(source, training)
     pool, test = require_split(items, "w2s"), require_split(items, "test")
     params = _flat(
         {
@@ -393,39 +357,6 @@ def _load(model: str, base: Any) -> Any:
 
     set_threads(base.threads)
     return load_model(parse_reference(model), device=pick_device(base.device))
-
-
-def _selection(source: Path, training: pl.DataFrame) -> dict[str, Any]:
-    """Return what `select` wrote about a training set, or what the set itself can tell."""
-    beside = source.with_suffix(".json")
-    if beside.is_file():
-        return dict(files.read_json(beside))
-    unknown = {"label_accuracy": None, "kept_fraction": None}
-    return {"role": "method", "num_items": training["item_id"].n_unique(), **unknown}
-
-
-def _worded(chosen: pl.DataFrame, items: pl.DataFrame, task: Any) -> pl.DataFrame:
-    """Give each chosen label its prompt and target text; a null variant is the canonical wording."""
-    from labelrel.schema import TRAINING
-
-    by_id = {item["item_id"]: item for item in items.iter_rows(named=True)}
-    rows = []
-    for item_id, variant_id, answer, weight in chosen.select("item_id", "variant_id", "answer", "weight").iter_rows():
-        item = by_id[item_id]
-        prompt = task.wordings(item)[int(variant_id or 0)]
-        rows.append((item_id, prompt, task.target(item, answer), answer, weight))
-    return pl.DataFrame(rows, schema=TRAINING, orient="row")
-
-
-def _label_accuracy(training: pl.DataFrame, items: pl.DataFrame, task: Any) -> float | None:
-    """Return the share of right labels, for reporting only; null where no gold label is known."""
-    gold = training.join(items.select("item_id", "gold_label"), on="item_id").drop_nulls("gold_label")
-    if gold.is_empty():
-        return None
-    right: list[bool] = [
-        task.is_correct(answer, label) for answer, label in gold.select("answer", "gold_label").iter_rows()
-    ]
-    return sum(right) / len(right)
 
 
 def _accuracy(predictions: pl.DataFrame) -> float | None:

@@ -1,0 +1,43 @@
+"""Chosen labels → text to learn, and what is known about a training set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from labelrel import files
+from labelrel.schema import TRAINING
+from labelrel.tasks import Task
+
+
+def word_examples(chosen: pl.DataFrame, items: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """Give each chosen label its prompt and target text; a null variant is the canonical wording."""
+    by_id = {item["item_id"]: item for item in items.iter_rows(named=True)}
+    rows = []
+    for item_id, variant_id, answer, weight in chosen.select("item_id", "variant_id", "answer", "weight").iter_rows():
+        item = by_id[item_id]
+        prompt = task.wordings(item)[int(variant_id or 0)]
+        rows.append((item_id, prompt, task.target(item, answer), answer, weight))
+    return pl.DataFrame(rows, schema=TRAINING, orient="row")
+
+
+def label_accuracy(training: pl.DataFrame, items: pl.DataFrame, task: Task) -> float | None:
+    """Return the share of right labels, for reporting only; null where no gold label is known."""
+    gold = training.join(items.select("item_id", "gold_label"), on="item_id").drop_nulls("gold_label")
+    if gold.is_empty():
+        return None
+    right: list[bool] = [
+        task.is_correct(answer, label) for answer, label in gold.select("answer", "gold_label").iter_rows()
+    ]
+    return sum(right) / len(right)
+
+
+def describe(file: Path, training: pl.DataFrame) -> dict[str, Any]:
+    """Return what `select` wrote about a training set, or what the set itself can tell."""
+    beside = file.with_suffix(".json")
+    if beside.is_file():
+        return dict(files.read_json(beside))
+    unknown = {"label_accuracy": None, "kept_fraction": None}
+    return {"role": "method", "num_items": training["item_id"].n_unique(), **unknown}
