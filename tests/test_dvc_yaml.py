@@ -127,6 +127,7 @@ def test_cmd_is_a_line_the_command_line_takes(name, monkeypatch, tmp_path):
         expected = (member,)
     elif stage == "align":
         method, _, seed = member.rpartition("-")
+        assert "--seed" in arguments  # without it, one stage would run every seed of the params
         expected = (Path(f"data/training/{method}.parquet"), int(seed))
     assert asked == [(ROOT, expected)]
 
@@ -161,7 +162,12 @@ def test_stages_write_where_the_project_says():
     places = {"prepare": project.items, "fetch": project.models, "sample": project.answers, "score": project.scores}
     for name, path in places.items():
         assert EXPANDED[name]["outs"] == [path.relative_to(ROOT).as_posix()]
-    folders = {"supervise": project.supervisor, "select": project.training, "align": project.align, "report": project.report}
+    folders = {
+        "supervise": project.supervisor,
+        "select": project.training,
+        "align": project.align,
+        "report": project.report,
+    }
     for name, folder in folders.items():
         for member in (m for m in EXPANDED if m.partition("@")[0] == name):
             assert all((ROOT / out).is_relative_to(folder) for out in EXPANDED[member]["outs"]), member
@@ -209,6 +215,9 @@ def test_the_miniature_profile_has_the_same_keys():
 
     assert keys(small) == keys(PARAMS)
     assert sum(small["prepare"]["sizes"].values()) < 60
-    assert (small["align"]["model"], small["supervise"]["model"]) == (PARAMS["align"]["model"], PARAMS["supervise"]["model"])
+    assert (small["align"]["model"], small["supervise"]["model"]) == (
+        PARAMS["align"]["model"],
+        PARAMS["supervise"]["model"],
+    )
     for method in small["select"]["methods"]:
         assert small["select"][method] == PARAMS["select"][method]

@@ -99,7 +99,9 @@ def test_json_refuses_nan_and_writes_nothing(tmp_path):
     assert listing(tmp_path) == []
 
 
-@pytest.mark.parametrize(("content", "match"), [(None, "no such file"), (b"{", "is not JSON"), (b"\xff", "is not JSON")])
+@pytest.mark.parametrize(
+    ("content", "match"), [(None, "no such file"), (b"{", "is not JSON"), (b"\xff", "is not JSON")]
+)
 def test_json_that_cannot_be_read(tmp_path, content, match):
     file = tmp_path / "x.json"
     if content is not None:

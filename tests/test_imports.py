@@ -134,7 +134,8 @@ def modules_after(program: str) -> set[str]:
 
 
 def command(*arguments: str) -> str:
-    return f"from labelrel.cli import app\ntry:\n    app({list(arguments)!r})\nexcept SystemExit as e:\n    assert not e.code"
+    run = f"try:\n    app({list(arguments)!r})\nexcept SystemExit as end:\n    assert not end.code"
+    return f"from labelrel.cli import app\n{run}"
 
 
 def test_help_imports_nothing_heavy():
@@ -158,6 +159,8 @@ def test_the_package_itself_imports_nothing_until_asked():
 
 def test_checking_the_params_imports_nothing_heavy():
     params = (PACKAGE.parent / "params.yaml").as_posix()
-    loaded = modules_after(f"from pathlib import Path\nfrom labelrel.project import open_project\nopen_project(Path({params!r}))")
+    loaded = modules_after(
+        f"from pathlib import Path\nfrom labelrel.project import open_project\nopen_project(Path({params!r}))"
+    )
     assert "polars" in loaded
     assert loaded & HEAVY == set()

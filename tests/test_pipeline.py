@@ -44,7 +44,7 @@ def project(tmp_path, monkeypatch) -> Project:
     document["prepare"]["task"] = TOY.name
     document["score"]["methods"] = ["share", "entropy", "reliability"]
     document["select"]["methods"] = ["naive", "majority", "filter", "oracle", "ceiling"]
-    document["supervise"]["variants"] = 3
+    document["supervise"]["variants"] = document["sample"]["variants"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     project = open_project(tmp_path / "params.yaml")
     rows = [(i, TOY.name, split, "?", ["even", "odd"], "0") for split, ids in SPLITS.items() for i in ids]
@@ -59,7 +59,9 @@ def write_answers(project: Project, votes: dict[str, str]) -> None:
         for item, cast in votes.items()
         for n, answer in enumerate(cast)
     ]
-    files.write_table(project.answers, pl.DataFrame([{**dict.fromkeys(ANSWERS), **row} for row in rows], schema=ANSWERS))
+    files.write_table(
+        project.answers, pl.DataFrame([{**dict.fromkeys(ANSWERS), **row} for row in rows], schema=ANSWERS)
+    )
 
 
 def with_settings(project: Project, section: str, **values: Any) -> Project:
@@ -77,7 +79,11 @@ def everything(folder: Path) -> set[str]:
 def test_score_writes_the_methods_of_the_params(project):
     summary = pipeline.score(project, quiet=True)
     scores = files.read_table(project.scores)
-    assert scores["method"].unique(maintain_order=True).to_list() == summary["methods"] == ["share", "entropy", "reliability"]
+    assert (
+        scores["method"].unique(maintain_order=True).to_list()
+        == summary["methods"]
+        == ["share", "entropy", "reliability"]
+    )
     assert scores.filter(method="share", item_id="b", answer="0")["share"].item() == pytest.approx(2 / 3)
     assert scores.height == summary["rows"] == 3 * 7  # items b and d have two answers, the others one
     assert pl.read_parquet_metadata(project.scores)["labelrel.label_probs"] == summary["label_probs"]
@@ -288,7 +294,9 @@ class Tracker:
 
 def write_external(project: Project, name: str = "mine.parquet", **columns: Any) -> Path:
     path = project.root / name
-    rows = pl.DataFrame({"item_id": ["a", "a", "z"], "prompt": ["Q"] * 3, "target": [" x"] * 3, "weight": [1.0, 0.5, 0.0]})
+    rows = pl.DataFrame(
+        {"item_id": ["a", "a", "z"], "prompt": ["Q"] * 3, "target": [" x"] * 3, "weight": [1.0, 0.5, 0.0]}
+    )
     files.write_any_table(path, rows.with_columns(**columns))
     return path
 
@@ -393,7 +401,11 @@ def test_supervise_teaches_gold_in_every_wording_asked_for(project, training):
     assert given["test"]["item_id"].to_list() == SPLITS["test"]
     assert given["budget"].num_items == 2
     assert training.folder == project.supervisor
-    assert (training.record["method"], training.record["role"], training.record["comparison"]) == ("floor", "floor", None)
+    assert (training.record["method"], training.record["role"], training.record["comparison"]) == (
+        "floor",
+        "floor",
+        None,
+    )
     assert training.loaded == [project.config.supervise.model] == [summary["model"]]
     assert summary["test_accuracy"] == 0.5
 

@@ -128,9 +128,28 @@ def test_warm_cache_gives_the_same_bytes_and_computes_nothing(do_run: Runner, tm
     )
 
 
-def test_another_seed_gives_another_adapter(do_run: Runner, tmp_path: Path) -> None:
-    adapters = [write(do_run(seed=s), tmp_path / str(s))["adapter/adapter_model.safetensors"] for s in (1, 2)]
+def test_seed_is_of_the_adapter_and_of_the_order(do_run: Runner, tmp_path: Path) -> None:
+    """A learning rate of 0 leaves the first adapter, and losses that differ by the order alone."""
+    frozen = Budget(8, 1, 2, 0.0)
+    outcomes = [do_run(seed=seed, budget=frozen) for seed in (1, 2)]
+    adapters = [write(o, tmp_path / str(n))["adapter/adapter_model.safetensors"] for n, o in enumerate(outcomes)]
     assert adapters[0] != adapters[1]
+    assert [s.loss for s in outcomes[0].trained.history] != [s.loss for s in outcomes[1].trained.history]
+
+
+def test_weights_arrive_from_the_table(do_run: Runner, training: pl.DataFrame, tmp_path: Path) -> None:
+    """What an example of weight 0 would teach does not matter; with weight 1 it does."""
+    first = pl.col("item_id") == training["item_id"][0]
+    other = training.with_columns(target=pl.when(first).then(pl.lit(" tan")).otherwise("target"))
+    assert len(" tan") == len(training["target"][0])  # other lengths would be another order
+
+    def adapter(table: pl.DataFrame, weight: float) -> bytes:
+        weighted = table.with_columns(weight=pl.when(first).then(weight).otherwise("weight"))
+        folder = tmp_path / f"run-{weight}"
+        return write(do_run(training=weighted, top_layers=None), folder)["adapter/adapter_model.safetensors"]
+
+    assert adapter(other, 0.0) == adapter(training, 0.0)
+    assert adapter(other, 1.0) != adapter(training, 1.0)
 
 
 def test_all_layers_on_top_of_the_cache_learn_as_all_layers_without(do_run: Runner) -> None:

@@ -98,6 +98,13 @@ def test_cached_trunk_trains_as_all_layers_from_token_ids(
     assert [s.loss for s in cached.history] == pytest.approx([s.loss for s in plain.history], abs=1e-4)
 
 
+def test_no_step_carries_the_gradient_of_the_one_before(tiny_model: Any, gradients: list[torch.Tensor]) -> None:
+    """A learning rate of 0 keeps the model as it is, so every step over one example is the same."""
+    run(adapted(tiny_model), EXAMPLES[:1], steps=2, batch_size=1, learning_rate=0.0)
+    assert gradients[0].abs().max() > 0.1
+    assert torch.equal(gradients[1], gradients[0])
+
+
 def test_steps_of_a_pass_average_to_the_weighted_mean(make_model: Callable[..., Any]) -> None:
     """A learning rate of 0 keeps the model as it is, so the losses of one pass are those of one model."""
     whole = run(adapted(make_model()), steps=1, batch_size=6, learning_rate=0.0).history[0].loss
@@ -156,7 +163,7 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(make_model: Calla
 
 
 def test_dropout_is_on_while_training_and_off_after(make_model: Callable[..., Any]) -> None:
-    plain, dropped = adapted(make_model()), adapted(make_model(), dropout=0.5)
+    plain, dropped = adapted(make_model()), adapted(make_model(), dropout=0.5).eval()
     assert run(plain, steps=1).history != run(dropped, steps=1).history
     assert not dropped.training
     ids = torch.tensor([[1, 2, 3]])

@@ -114,10 +114,13 @@ def test_branch_states_do_not_depend_on_the_branches_filled_with_them(tiny_model
 
 
 def test_same_tokens_split_otherwise_are_another_prompt(tiny_model: Any, tmp_path: Path) -> None:
-    cache = open_cache(tmp_path, tiny_model)
-    cache.fill([Prompt((5, 6), ((7, 8),))])
-    with pytest.raises(KeyError):
-        cache.hidden([Prompt((5, 6, 7), ((8,),))], 4)
+    prompts = [Prompt((5,), ((6,),)), Prompt((5, 6), ((7,),)), Prompt((5,), ((6, 7),))]
+    shared = open_cache(tmp_path / "shared", tiny_model)
+    shared.fill(prompts)
+    for number, prompt in enumerate(prompts):
+        own = open_cache(tmp_path / str(number), tiny_model)
+        own.fill([prompt])
+        torch.testing.assert_close(shared.hidden([prompt], 3), own.hidden([prompt], 3), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("top_layers", "fingerprint"), [(1, "weights"), (2, "other weights")])

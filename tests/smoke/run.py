@@ -66,7 +66,9 @@ def make_project(folder: Path) -> dict[str, str]:
 
 def dvc(folder: Path, environment: dict[str, str], *arguments: str, may_fail: bool = False) -> int:
     print(f"smoke: dvc {' '.join(arguments)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False
+    ).returncode
     if code and not may_fail:
         fail(f"`dvc {' '.join(arguments)}` ended with exit code {code}")
     return code
