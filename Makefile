@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 demo: $(STAMP)  ## the whole comparison on real models, a table, and how to look at it
 	dvc repro
 	@echo
-	@labelrel report --quiet --no-track
+	@labelrel report --show
 	@echo
 	@echo "The same runs in MLflow, side by side:  $(BIN)/labelrel ui"
 	@echo "One page with figures:                  data/report/report.html"

@@ -162,7 +162,8 @@ def score(
     if answers is None:
         from labelrel import pipeline
 
-        _print(pipeline.score(_project(params, ["score"], score__methods=method or None), quiet=quiet), as_json)
+        project = _project(params, ["score"], score__methods=method or None)
+        _print(pipeline.score(project, items=items, out=out, quiet=quiet), as_json)
         return
     from labelrel.outside import score_table
 
@@ -197,21 +198,26 @@ def align(
     from labelrel import pipeline
 
     project = _project(params, ["base", "select", "align"], align__model=model, align__top_layers=top_layers)
-    for one in project.config.align.seeds if seed is None else [seed]:
-        _print(pipeline.align(project, train, one, track=track, quiet=quiet), as_json)
+    seeds = project.config.align.seeds if seed is None else [seed]
+    results = [pipeline.align(project, train, one, track=track, quiet=quiet) for one in seeds]
+    _print(results[0] if len(results) == 1 else {"runs": results}, as_json)
 
 
 @_command("report", "labelrel report")
 def report(
+    shown: Annotated[bool, typer.Option("--show", help="Print the report that is there; make nothing.")] = False,
     track: Track = True, params: Params = PARAMS, out: Out = None, as_json: Json = False, quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare the methods: table, figures, one HTML page, and the same in MLflow."""
     from labelrel import pipeline
-    from labelrel.report import show
+    from labelrel.report import read_report, show
 
     project = _project(params, ["base", "select", "align", "report"])
-    result = pipeline.report(project, out=out, track=track, quiet=quiet)
+    if shown:
+        result = read_report(out or project.report)
+    else:
+        result = pipeline.report(project, out=out, track=track, quiet=quiet)
     if as_json:
         _print({key: value for key, value in result.items() if key not in ("folders", "figures", "files")}, True)
     else:

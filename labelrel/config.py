@@ -7,11 +7,12 @@ that changed in the code would otherwise change results without a trace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelrel.errors import ConfigError, near_match
 from labelrel.schema import SPLITS
@@ -20,6 +21,16 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} is listed twice")
+    return values
+
+
+Once = AfterValidator(_each_once)
 
 
 class _Section(BaseModel):
@@ -38,9 +49,9 @@ class Base(_Section):
 class Sizes(_Section):
     """Number of items per split."""
 
-    weak_train: Positive = 300
+    weak_train: Positive = 360
     w2s: Positive = 320
-    gold_dev: Positive = 80
+    gold_dev: Positive = 60
     test: Positive = 300
 
 
@@ -65,18 +76,18 @@ class Supervise(_Section):
 
     model: str = Field("smollm2-135m@layers=10", description="model reference of the weak supervisor")
     variants: Positive = Field(5, description="number of wordings in which each gold label is taught")
-    epochs: PositiveFloat = Field(8.0, description="passes over the items, each time in one of the wordings")
-    batch_size: Positive = 4
-    learning_rate: PositiveFloat = 2e-3
+    epochs: PositiveFloat = Field(10.0, description="passes over the items, each time in one of the wordings")
+    batch_size: Positive = 8
+    learning_rate: PositiveFloat = 3e-3
     top_layers: int | None = Field(5, ge=1, description="adapt only the last K layers; null: all")
-    lora: Lora = Lora()
+    lora: Lora = Lora(dropout=0.1)
 
 
 class Sample(_Section):
     """Ask the supervisor several times per question."""
 
     engine: str = "transformers"
-    splits: list[Literal[SPLITS]] = Field(["w2s", "gold_dev"], min_length=1)  # type: ignore[valid-type]
+    splits: Annotated[list[Literal[SPLITS]], Once] = Field(["w2s", "gold_dev"], min_length=1)  # type: ignore[valid-type]
     variants: Positive = Field(5, description="number of wordings asked per item")
     temperature: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="of the draw over options; 0 is the best one"
@@ -86,7 +97,7 @@ class Sample(_Section):
 class Score(_Section):
     """Answers → reliability scores."""
 
-    methods: list[str] = Field(
+    methods: Annotated[list[str], Once] = Field(
         [
             "share",
             "entropy",
@@ -110,7 +121,14 @@ class Select(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    methods: list[str] = Field(min_length=1)
+    methods: Annotated[list[str], Once] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rules_have_sections(self) -> Select:
+        for name, params in (self.model_extra or {}).items():
+            if params is not None and not isinstance(params, dict):
+                raise ValueError(f"select.{name} must be a section with keys, got {params!r}")
+        return self
 
     def params(self, method: str) -> dict[str, Any]:
         """Return the parameters of one rule; none given is an empty dict."""
@@ -121,7 +139,7 @@ class Align(_Section):
     """LoRA on the strong model, the same budget for every method."""
 
     model: str = Field("smollm2-135m", description="model reference of the strong model")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
         [0], min_length=1, description="training seeds, one run each per method"
     )
     epochs: PositiveFloat = Field(2.0, description="passes over the full w2s split; smaller sets see as many items")
@@ -165,13 +183,20 @@ class Config(BaseModel):
     report: Report = Report()
 
 
-def load_config(path: Path | str = "params.yaml", *, sections: list[str] | None = None) -> Config:
+def load_config(
+    path: Path | str = "params.yaml",
+    *,
+    sections: list[str] | None = None,
+    check: Callable[[Config], list[str]] | None = None,
+) -> Config:
     """Read a params file and check it, all mistakes at once.
 
     Args:
         path: the YAML file.
         sections: the sections that must be there; None means all of them. Others are checked
             when present and keep their defaults when not.
+        check: finds what else is wrong in the sections that could be read; asked only where
+            something is wrong already, so that the message has everything.
 
     Raises:
         ConfigError: no such file, not YAML, or any missing, unknown or impossible key.
@@ -181,6 +206,8 @@ def load_config(path: Path | str = "params.yaml", *, sections: list[str] | None 
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}; run inside the project, or name one with --params") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
@@ -204,6 +231,7 @@ def load_config(path: Path | str = "params.yaml", *, sections: list[str] | None 
         except ValidationError as error:
             problems += [_problem(section, name, e) for e in error.errors() if e["type"] != "missing"]
     if problems:
+        problems += check(Config(**parsed)) if check else []
         raise ConfigError(f"{path}: " + "; ".join(problems))
     return Config(**parsed)
 
@@ -231,4 +259,7 @@ def _problem(section: type[BaseModel], name: str, error: Any) -> str:
         for part in error["loc"][:-1]:
             owner = owner.model_fields[part].annotation  # type: ignore[assignment]
         return f"unknown key {place}{near_match(str(error['loc'][-1]), owner.model_fields)}"
-    return f"{place}: {error['msg'].lower()}, got {error['input']!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and not error["loc"]:
+        return str(message)  # names its place itself
+    return f"{place}: {message[0].lower()}{message[1:]}, got {error['input']!r}"

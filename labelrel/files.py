@@ -42,9 +42,11 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")) / "old"
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)  # two renames: a kill in between leaves the old one whole, under its hidden name
         temporary.replace(path)
+        shutil.rmtree(old.parent, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -73,6 +75,9 @@ def write_table(path: Path | str, frame: pl.DataFrame, metadata: dict[str, str] 
         frame.write_parquet(temporary, compression="zstd", statistics=True, metadata=metadata)
 
 
+WRITABLE = (".parquet", ".csv", ".jsonl")
+
+
 def write_any_table(path: Path | str, frame: pl.DataFrame) -> None:
     """Write a table as Parquet, CSV or JSONL, by its extension.
 
@@ -86,7 +91,7 @@ def write_any_table(path: Path | str, frame: pl.DataFrame) -> None:
         with replacing(path) as temporary:
             frame.write_csv(temporary) if path.suffix == ".csv" else frame.write_ndjson(temporary)
     else:
-        raise InputError(f"{path}: unknown extension; writable are .parquet, .csv and .jsonl.")
+        raise InputError(f"{path}: unknown extension; writable are {', '.join(WRITABLE[:-1])} and {WRITABLE[-1]}.")
 
 
 def read_table(path: Path | str) -> pl.DataFrame:

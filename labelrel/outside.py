@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from labelrel import files
+from labelrel.errors import InputError
 from labelrel.progress import say
 from labelrel.schema import check_items, require_columns
 
@@ -35,7 +38,14 @@ def score_table(
     answers = files.read_table(path)
     needed = [theirs for ours, theirs in columns.items() if ours in ("item_id", "answer") or theirs != ours]
     require_columns(answers, needed, str(path))
-    answers = answers.rename({theirs: ours for ours, theirs in columns.items() if theirs in answers.columns})
+    taken = {theirs: ours for ours, theirs in columns.items() if theirs in answers.columns}
+    if len(taken) < sum(theirs in answers.columns for theirs in columns.values()):
+        raise InputError(f"one column cannot be two things: {', '.join(f'{o} = {t}' for o, t in columns.items())}.")
+    if out is not None and out.suffix not in files.WRITABLE:
+        raise InputError(f"{out}: unknown extension; writable are {', '.join(files.WRITABLE)}.")
+    # a column of one of our names that is not meant makes way for the one that is
+    rest = [name for name in answers.columns if name not in taken and name not in columns]
+    answers = answers.select(*(pl.col(theirs).alias(ours) for theirs, ours in taken.items()), *rest)
     known = check_items(files.read_table(items), str(items)) if items else None
     scores = score_answers(answers, methods, items=known)
     used = scores["method"].unique(maintain_order=True).to_list()

@@ -149,21 +149,22 @@ def sample(project: Project, *, quiet: bool = False) -> Summary:
     return {"items": asked.height, "answers": answers.height, "out": str(project.answers)}
 
 
-def score(project: Project, *, quiet: bool = False) -> Summary:
+def score(project: Project, *, items: Path | None = None, out: Path | None = None, quiet: bool = False) -> Summary:
     """Score the project's answers → `scores.parquet`."""
     from labelrel.scoring import label_probs_source
     from labelrel.scoring import score as score_answers
 
     settings = project.config.score
-    items = check_items(_read(project.items, "prepare"), str(project.items))
+    known = check_items(_read(items or project.items, "prepare"), str(items or project.items))
     answers = check_answers(_read(project.answers, "sample"), str(project.answers))
     scores = score_answers(
-        answers, settings.methods, items=items, protocol=settings.protocol, temperature=settings.temperature
+        answers, settings.methods, items=known, protocol=settings.protocol, temperature=settings.temperature
     )
     source = label_probs_source(answers)
-    files.write_table(project.scores, check_scores(scores), {"labelrel.label_probs": source})
-    say(f"score: {len(settings.methods)} methods, label probabilities from {source} → {project.scores}", quiet=quiet)
-    return {"methods": settings.methods, "label_probs": source, "rows": scores.height, "out": str(project.scores)}
+    out = out or project.scores
+    files.write_table(out, check_scores(scores), {"labelrel.label_probs": source})
+    say(f"score: {len(settings.methods)} methods, label probabilities from {source} → {out}", quiet=quiet)
+    return {"methods": settings.methods, "label_probs": source, "rows": scores.height, "out": str(out)}
 
 
 def select(project: Project, name: str, *, quiet: bool = False) -> Summary:

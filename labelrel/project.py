@@ -92,7 +92,7 @@ def open_project(
     Raises:
         ConfigError: anything wrong in the file, all at once.
     """
-    config = load_config(params, sections=sections)
+    config = load_config(params, sections=sections, check=check_names)
     for place, value in (overrides or {}).items():
         if value is not None:
             config = _override(config, place, value)

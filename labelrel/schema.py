@@ -101,6 +101,15 @@ def check_items(items: pl.DataFrame, where: str = "items") -> pl.DataFrame:
     require_columns(items, list(ITEMS), where)
     if items.is_empty():
         raise InputError(f"{where} has no rows; at least one item is needed.")
+    for name, dtype in ITEMS.items():
+        if items[name].dtype not in (dtype, pl.Null):
+            raise InputError(
+                f"{where}: column '{name}' has type {items[name].dtype}, expected {dtype}; "
+                "Parquet and JSONL keep lists, a CSV cannot."
+            )
+    unknown = {name: dtype for name, dtype in ITEMS.items() if items[name].dtype != dtype}
+    if unknown:  # a column of nulls only has no type of its own
+        items = items.cast(unknown)  # type: ignore[arg-type]
     if items["item_id"].null_count():
         raise InputError(f"{where}: {items['item_id'].null_count()} rows have no item_id.")
     _require_unique(items, ["item_id"], where)
@@ -181,6 +190,12 @@ def check_training(training: pl.DataFrame, where: str = "training set") -> pl.Da
     require_columns(training, ["item_id", "prompt", "target", "weight"], where)
     if training.is_empty():
         raise InputError(f"{where} has no rows: the selection kept nothing; loosen its threshold.")
+    if training["weight"].dtype != pl.Float64:  # a CSV's columns are text
+        number = training["weight"].cast(pl.Float64, strict=False)
+        lost = training.filter(number.is_null() & training["weight"].is_not_null())
+        if lost.height:
+            raise InputError(f"{where}: weight {lost['weight'][0]!r} of item {lost['item_id'][0]} is not a number.")
+        training = training.with_columns(number)
     weight = pl.col("weight")
     bad = training.filter(weight.is_null() | ~weight.is_finite() | (weight < 0))
     if bad.height:

@@ -37,7 +37,8 @@ def label_accuracy(training: pl.DataFrame, items: pl.DataFrame, task: Task) -> f
 def describe(file: Path, training: pl.DataFrame) -> dict[str, Any]:
     """Return what `select` wrote about a training set, or what the set itself can tell."""
     beside = file.with_suffix(".json")
-    if beside.is_file():
-        return dict(files.read_json(beside))
+    known = files.read_json(beside) if beside.is_file() else None
+    if isinstance(known, dict) and {"role", "num_items", "label_accuracy", "kept_fraction"} <= known.keys():
+        return known
     unknown = {"label_accuracy": None, "kept_fraction": None}
     return {"role": "method", "num_items": training["item_id"].n_unique(), **unknown}

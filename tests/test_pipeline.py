@@ -379,13 +379,11 @@ def test_align_refuses_what_cannot_be_learnt(project, training, columns, match):
     assert training.loaded == []
 
 
-@pytest.mark.xfail(raises=pl.exceptions.PolarsError, reason="weights of a CSV are text")
 def test_align_takes_a_csv(project, training):
     pipeline.align(project, write_external(project, "mine.csv"), 0, track=False, quiet=True)
     assert training.given["training"]["weight"].to_list() == [1.0, 0.5, 0.0]
 
 
-@pytest.mark.xfail(raises=KeyError, reason="a JSON file that `select` did not write is taken for one that it did")
 def test_align_with_some_other_json_beside(project, training):
     source = write_external(project)
     files.write_json(source.with_suffix(".json"), {"note": "mine"})

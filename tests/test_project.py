@@ -116,7 +116,6 @@ def test_parameters_of_a_rule_that_is_not_run_are_fine_but_checked(opened, docum
     assert "unknown selection rule 'filtre'" in str(caught.value)
 
 
-@pytest.mark.xfail(raises=pytest.fail.Exception, reason="a repeated method or seed is taken as two stages of one name")
 @pytest.mark.parametrize(("section", "key"), [("select", "methods"), ("align", "seeds"), ("score", "methods")])
 def test_the_same_name_twice_is_a_mistake(opened, document, section, key):
     document[section][key] = [*document[section][key], document[section][key][0]]
@@ -124,7 +123,6 @@ def test_the_same_name_twice_is_a_mistake(opened, document, section, key):
         opened(document)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="names are looked up only where the keys are right")
 def test_wrong_keys_and_wrong_names_are_told_together(opened, document):
     document["base"]["sed"] = 1
     document["sample"]["engine"] = "transformer"

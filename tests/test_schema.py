@@ -124,7 +124,6 @@ def test_what_is_wrong_is_told_in_one_line(check, table, match):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(raises=pl.exceptions.InvalidOperationError, reason="check_items trusts the columns' types")
 @pytest.mark.parametrize(
     "column",
     [

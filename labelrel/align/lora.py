@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from labelrel.config import Lora
 from labelrel.errors import ConfigError, InputError
@@ -35,6 +36,8 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
     Raises:
         ConfigError: more top layers than the model has.
     """
+    if hasattr(model, "peft_config"):
+        raise ValueError("the model has an adapter already; remove it first")
     num_layers = num_decoder_layers(model)
     layers = None
     if top_layers is not None:
@@ -80,6 +83,7 @@ def save_adapter(model: Any, folder: Path, *, base: str) -> None:
     # peft writes a set, whose order changes with the hash seed and with it the file's digest
     config["target_modules"] = sorted(config["target_modules"])
     write_json(config_file, config)
+    (folder / "adapter_model.safetensors").chmod(0o644)  # written private; it is an ordinary result
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -88,14 +92,16 @@ def load_adapter(model: Any, folder: Path) -> Any:
     Raises:
         InputError: no adapter in the folder, or one that does not fit the model.
     """
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder} holds no adapter (adapter_config.json is missing); run the stage that trains it.")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():  # peft would ask a hub for it
+            raise InputError(f"{folder} holds no adapter ({name} is missing); run the stage that trains it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = PeftModel.from_pretrained(model, folder)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"the adapter in {folder} does not fit the model: {str(error).splitlines()[0]}") from error
+    except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the adapter in {folder} is damaged or does not fit the model: {reason}") from error
     wrapped.eval()
     return wrapped
 

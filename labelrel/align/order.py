@@ -40,8 +40,10 @@ def plan_batches(lengths: Sequence[int], *, steps: int, batch_size: int, seed: i
     stream = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[: steps * batch_size]
     length = np.asarray(lengths)
     plan: list[list[int]] = []
-    for start in range(0, len(stream), _WINDOW * batch_size):
-        window = stream[start : start + _WINDOW * batch_size]
+    # a window that spans several passes would sort copies of one example into the same batch
+    size = batch_size * min(_WINDOW, max(1, len(length) // batch_size))
+    for start in range(0, len(stream), size):
+        window = stream[start : start + size]
         window = window[np.argsort(length[window], kind="stable")]
         groups = [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
         plan += [groups[i] for i in rng.permutation(len(groups))]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from labelrel.errors import InputError
 from labelrel.models.decoder import Decoder
 from labelrel.models.packing import Prompt, batches, pack
 
@@ -51,11 +52,19 @@ def tokenize(tokenizer: Any, texts: Sequence[tuple[str, Sequence[str]]]) -> list
     Args:
         tokenizer: a transformers tokenizer.
         texts: (prompt, continuations) pairs; a continuation starts with its blank.
+
+    Raises:
+        InputError: a prompt or a continuation without any token.
     """
     prefixes = tokenizer([prompt for prompt, _ in texts])["input_ids"]
     flat = [text for _, continuations in texts for text in continuations]
     branches_ = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
-    return [
+    prompts = [
         Prompt(tuple(prefix), tuple(tuple(next(branches_)) for _ in continuations))
         for prefix, (_, continuations) in zip(prefixes, texts, strict=True)
     ]
+    for prompt, (text, continuations) in zip(prompts, texts, strict=True):
+        if not prompt.prefix or not all(prompt.branches):
+            empty = "prompt" if not prompt.prefix else f"continuation (one of {list(continuations)!r})"
+            raise InputError(f"an empty {empty} cannot be scored; the prompt is {text!r}.")
+    return prompts

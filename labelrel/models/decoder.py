@@ -49,11 +49,13 @@ class Decoder:
         source: supplies trunk outputs; needed with `top_layers`.
 
     Raises:
-        ConfigError: more top layers than the model has, or a model without a plain layer list.
+        ConfigError: more top layers than the model has, a model without a plain layer list, or one
+            that does more to its embeddings or logits than this class knows.
     """
 
     def __init__(self, model: Any, *, top_layers: int | None = None, source: HiddenSource | None = None) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        check_plain(base.config)
         self.model = model
         self.lm_head = base.get_output_embeddings()
         self.device = self.lm_head.weight.device
@@ -66,12 +68,12 @@ class Decoder:
             num_layers = num_decoder_layers(base)
             check_top_layers(top_layers, num_layers)
             self._body = view_layers(decoder, num_layers - top_layers, num_layers, final_norm=True)
+        if (top_layers is None) != (source is None):
+            raise ValueError("top_layers and source belong together")
 
     def hidden(self, prompts: Sequence[Prompt], packed: Packed) -> torch.Tensor:
         """Return the final hidden states, (B, L, H), after the last norm."""
-        extra: dict[str, Any] = {}
-        if packed.attention_mask is not None:
-            extra = {"attention_mask": packed.attention_mask, "position_ids": packed.position_ids}
+        extra = _attention(packed, self._body.config)
         if self._source is None:
             extra["input_ids"] = packed.input_ids
         else:
@@ -102,11 +104,40 @@ class Trunk:
     @torch.inference_mode()
     def run(self, packed: Packed) -> torch.Tensor:
         """Return (B, L, H) hidden states at the entrance of the top layers."""
-        extra: dict[str, Any] = {}
-        if packed.attention_mask is not None:
-            extra = {"attention_mask": packed.attention_mask, "position_ids": packed.position_ids}
+        extra = _attention(packed, self._body.config)
         output: torch.Tensor = self._body(input_ids=packed.input_ids, **extra, use_cache=False).last_hidden_state
         return output
+
+
+def _attention(packed: Packed, config: Any) -> dict[str, Any]:
+    """Return mask and positions for a batch that needs more than plain causal attention.
+
+    Raises:
+        ConfigError: a prompt longer than the model's attention window, which the mask would replace.
+    """
+    if packed.attention_mask is None:
+        return {}
+    window = getattr(config, "sliding_window", None)
+    if window is not None and packed.input_ids.shape[1] > window and getattr(config, "use_sliding_window", True):
+        raise ConfigError(
+            f"a prompt with its options has {packed.input_ids.shape[1]} tokens, more than the model's attention "
+            f"window of {window}; shorten the prompts or use a model without a window."
+        )
+    return {"attention_mask": packed.attention_mask, "position_ids": packed.position_ids}
+
+
+def check_plain(config: Any) -> None:
+    """Raise unless logits are `lm_head(hidden)` and the first layer reads the plain embeddings.
+
+    Raises:
+        ConfigError: the model scales or caps them, which would silently give wrong probabilities.
+    """
+    for name in ("logits_scaling", "logit_scale", "final_logit_softcapping", "embedding_multiplier"):
+        value = getattr(config, name, None)
+        if value not in (None, 1, 1.0):
+            raise ConfigError(
+                f"models of type '{config.model_type}' are not supported: their config sets {name}={value}."
+            )
 
 
 def num_decoder_layers(model: Any) -> int:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# read when torch loads: a thread that waits by spinning takes many times as long on a busy machine
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from labelrel.errors import ConfigError, InputError
+from labelrel.errors import ConfigError, InputError, some
 from labelrel.files import digest, digest_of, read_json
 from labelrel.models.fetch import fetch
 from labelrel.models.reference import Reference
@@ -79,17 +77,22 @@ def load_model(reference: Reference, *, device: torch.device | None = None) -> L
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if reference.layers is not None:
             config = _cut(config, reference)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
+            attn_implementation="sdpa",  # eager attention would add our boolean mask instead of applying it
+            output_loading_info=True,
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the model {reference} in {folder} cannot be loaded: {reason}") from error
+    if info["missing_keys"]:
+        missing = some(sorted(info["missing_keys"]))
+        raise InputError(f"the model {reference} in {folder} lacks weights ({missing}); fetch or save it again.")
     model.requires_grad_(False)
     model.eval()
     model.to(device)
@@ -112,7 +115,8 @@ def _fingerprint(folder: Path, config: Any, device: torch.device) -> str:
     weights: Any = read_json(record).get("weights_sha256") if record.is_file() else None
     if weights is None:
         weights = [digest(file) for file in sorted(folder.glob("*.safetensors"))]
-    return digest_of([weights, config.num_hidden_layers, device.type, torch.__version__])
+    settings = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    return digest_of([weights, settings, device.type, torch.__version__])
 
 
 def set_threads(threads: int) -> None:

@@ -3,7 +3,7 @@
 Hidden states are causal, so the states of a prompt do not depend on what follows, and those of a
 continuation depend on nothing but the prompt. The cache therefore stores the two apart, and all
 methods, epochs and seeds that meet the same text share the same rows. Files are safetensors
-shards, written whole and renamed; a damaged or foreign shard is ignored and computed again.
+shards, written whole and renamed; a shard that cannot be read is removed and computed again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class TrunkCache:
             members = [missing[index] for index in group]
             hidden = self._trunk.run(pack(members).to(self._trunk.device)).float().cpu()
             for prompt, states in zip(members, hidden, strict=True):
-                fresh[_key(prompt.prefix)] = states[: len(prompt.prefix)].clone()
+                if _key(prompt.prefix) not in self._rows:  # a second run may differ in the last bits: keep the first
+                    fresh[_key(prompt.prefix)] = states[: len(prompt.prefix)].clone()
                 at = len(prompt.prefix)
                 for branch in prompt.branches:
                     fresh[_key(prompt.prefix, branch)] = states[at : at + len(branch)].clone()
@@ -115,7 +116,7 @@ class TrunkCache:
             with safe_open(shard, framework="pt") as file:
                 keys, lengths = json.loads(file.metadata()["index"])
                 parts = file.get_tensor("hidden").split(lengths)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
-            shard.unlink(missing_ok=True)  # cut short by a full disk, say; it will be computed again
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+            shard.unlink(missing_ok=True)  # cut short, say; it will be computed again
             return
         self._rows.update(zip(keys, parts, strict=True))

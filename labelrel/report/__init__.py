@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labelrel import __version__
-from labelrel.files import replacing, write_json
+from labelrel.files import read_json, replacing, write_json
 from labelrel.report.collect import Comparison, Row, Sources, collect
 from labelrel.report.sentence import answer, best_method
 from labelrel.report.table import as_csv, as_json, as_rich, as_text, metrics
@@ -29,6 +29,7 @@ __all__ = [
     "best_method",
     "build_report",
     "collect",
+    "read_report",
     "show",
 ]
 
@@ -116,6 +117,15 @@ def build_report(
         "figures": out / "figures",
         "files": [out / name for name in ("table.csv", "table.json", "metrics.json", "scores.csv", "report.html")],
     }
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return what an earlier `build_report` wrote to `table.json`: rows, answer, confidence and more.
+
+    Raises:
+        InputError: there is no report.
+    """
+    return dict(read_json(folder / "table.json"))
 
 
 def show(result: Mapping[str, Any]) -> None:

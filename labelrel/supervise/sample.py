@@ -40,11 +40,11 @@ def sample(
         progress: called with (queries done, queries in all); resumed ones count as done.
     """
     asked = [(query.item["item_id"], query.variant_id, query.prompt, query.options) for query in queries]
-    folder = parts / digest_of([key, engine.name, asked])[:24]
-    blocks, done = [], 0
+    folder = parts / digest_of([key, engine.name, BLOCK, asked])[:24]
+    blocks, done = [ANSWERS.to_frame()], 0
     for number, block in enumerate(_blocks(queries)):
         file = folder / f"{number:06d}.parquet"
-        answers = _resume(file)
+        answers = _resume(file, block)
         if answers is None:
             answers = _table(engine, block)
             write_table(file, answers)
@@ -64,14 +64,17 @@ def _blocks(queries: Sequence[Query]) -> list[Sequence[Query]]:
     return [queries[start : start + BLOCK] for start in range(0, len(queries), BLOCK)]
 
 
-def _resume(file: Path) -> pl.DataFrame | None:
+def _resume(file: Path, block: Sequence[Query]) -> pl.DataFrame | None:
     if not file.is_file():
         return None
     try:
         answers = read_table(file)
     except InputError:
         return None  # damaged by something else than a kill; ask again
-    return answers if answers.schema == ANSWERS else None
+    if answers.schema != ANSWERS:
+        return None
+    asked = [(query.item["item_id"], query.variant_id) for query in block]
+    return answers if answers.select("item_id", "variant_id").rows() == asked else None
 
 
 def _table(engine: Engine, queries: Sequence[Query]) -> pl.DataFrame:
