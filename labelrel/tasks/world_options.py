@@ -7,6 +7,8 @@ other wrong one, from anywhere in the world.
 
 from __future__ import annotations
 
+import hashlib
+
 import polars as pl
 
 from labelrel.tasks.world_tables import CONTESTED, CONTESTED_CITIES, CONTINENTS, UNSETTLED_CONTINENTS, World
@@ -24,15 +26,24 @@ MIN_CITIES_PER_WELL_KNOWN_COUNTRY = 5
 are options: each answer then has enough examples for a small model to learn it by. A country with
 hardly a well-known city does not take the place of one that can be asked about."""
 
-MAX_CONTINENT_CITIES_PER_COUNTRY = 4
+MAX_CONTINENT_CITIES_PER_COUNTRY = 6
 """Cities of all other countries are asked for their continent; few of each, so that the questions
 stay spread over the world."""
 
 PLAIN_NAME = r"^[\p{Latin}\p{M} '\x{2019}.-]+$"  # leaves out "Paris 15 Vaugirard", "Mianzhu, Deyang, Sichuan"
 
 
+def _only_offered(countries: pl.DataFrame) -> list[str]:
+    """Choose, by a stable hash, the third of the countries whose capitals serve as wrong options only.
+
+    A capital is the answer to one question. Were it also a wrong option elsewhere, a model that had
+    memorised it as an answer would prefer it there, and be surest of exactly what is wrong.
+    """
+    return [c for c in countries["country"] if hashlib.sha256(c.encode()).digest()[0] % 3 == 0]
+
+
 def capital_options(world: World) -> pl.DataFrame:
-    """Return country → capital with every admissible wrong option.
+    """Return country → capital with every admissible wrong option, none of which is asked for elsewhere.
 
     Left out: unsettled capitals, and those that share a word with the country's name (Kuwait
     City, San Salvador) or contain it (Tunis in Tunisia) and so give the answer away.
@@ -43,12 +54,14 @@ def capital_options(world: World) -> pl.DataFrame:
         .str.extract_all(r"\p{L}{4,}")
         .list.set_intersection(pl.col("capital").str.to_lowercase().str.extract_all(r"\p{L}{4,}"))
     )
-    asked = _asked_countries(world).filter(
+    known = _asked_countries(world).filter(
         pl.col("capital").is_not_null(), shared_word.list.len() == 0, ~_contains("name_key", "capital_key")
     )
+    offered = _only_offered(known)
+    asked = known.filter(~pl.col("country").is_in(offered))
     wrong = (
-        _rivals(asked)
-        .filter(pl.col("capital_key") != pl.col("capital_key_other"))
+        _rivals(known)
+        .filter(pl.col("country_other").is_in(offered), pl.col("capital_key") != pl.col("capital_key_other"))
         # San Jose is the capital of Costa Rica, but also a city in Guatemala
         .join(world.names, left_on=["country", "capital_key_other"], right_on=["country", "city_key"], how="anti")
         .select(id="country", option="capital_other", near="near")

@@ -95,9 +95,9 @@ def test_pool_leaves_room_to_grow(pool):
     assert pool.height >= 1050
     kinds = pool["item_id"].str.replace(r"\d+$", "city").str.replace(r"[A-Z]{2}$", "country")
     counts = dict(kinds.value_counts().iter_rows())
-    assert counts["capital-country"] >= 150
+    assert counts["capital-country"] >= 100
     assert counts["continent-country"] >= 150
-    assert 200 <= counts["continent-city"] <= 250
+    assert 250 <= counts["continent-city"] <= 320
     assert 430 <= counts["country-city"] <= 500
 
 
@@ -222,7 +222,7 @@ def test_a_city_is_asked_for_its_country_or_its_continent_not_both(pool, raw):
     ids = [i["item_id"].removeprefix("continent-") for i in family(pool, "continent")]
     second = [country_of[i] for i in ids if i in country_of]
     assert not set(first) & set(second)
-    assert max(second.count(c) for c in set(second)) == 4
+    assert max(second.count(c) for c in set(second)) == 6
 
 
 TWO_CONTINENTS = ("RU", "TR", "EG", "KZ", "AZ", "GE", "AM", "CY", "ID", "TL", "PA", "TT")
@@ -251,6 +251,10 @@ def test_near_means_a_neighbour_or_the_same_continent(options, raw, name):
     countries, cities = raw
     country_of = {str(c["geonameid"]): c["countrycode"] for c in cities}
     code_of = {row["option"]: country_of.get(row["id"], row["id"]) for row in options[name] if not row["rank"]}
+    if (
+        name == "capital"
+    ):  # a capital that is offered is never asked for: its country is in the raw table only (Norfolk has a Kingston too)
+        code_of = {c["capital"].strip(): code for code, c in countries.items() if c["population"] >= 100_000}
     ranks = set()
     for row in options[name]:
         home = countries[country_of.get(row["id"], row["id"])]
@@ -342,9 +346,20 @@ def test_names_carry_no_stray_blanks(pool):
         assert text == " ".join(text.split())
 
 
-def test_kingston_stands_for_jamaica_only(pool):
-    asked = [i["item_id"] for i in family(pool, "capital") if right(i) == "Kingston"]
-    assert asked == ["capital-JM"]
+def test_kingston_stands_for_jamaica_only(options):
+    """Norfolk Island has a Kingston too; Jamaica's serves as a wrong option."""
+    asked = [row["id"] for row in options["capital"] if row["rank"] == 0 and row["option"] == "Kingston"]
+    offered = {row["id"] for row in options["capital"] if row["rank"] and row["option"] == "Kingston"}
+    assert not asked
+    assert offered
+    assert not {"JM", "NF"} & offered
+
+
+def test_a_capital_that_is_an_answer_is_never_a_wrong_option(pool):
+    """Else a model prefers there what it memorised elsewhere, and is surest of what is wrong."""
+    answers = {right(i) for i in family(pool, "capital")}
+    offered = {option for i in family(pool, "capital") for option in wrong(i)}
+    assert not answers & offered
 
 
 def test_a_country_that_disputes_land_is_no_wrong_option(pool):
