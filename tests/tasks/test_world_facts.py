@@ -251,9 +251,8 @@ def test_near_means_a_neighbour_or_the_same_continent(options, raw, name):
     countries, cities = raw
     country_of = {str(c["geonameid"]): c["countrycode"] for c in cities}
     code_of = {row["option"]: country_of.get(row["id"], row["id"]) for row in options[name] if not row["rank"]}
-    if (
-        name == "capital"
-    ):  # a capital that is offered is never asked for: its country is in the raw table only (Norfolk has a Kingston too)
+    if name == "capital":
+        # a capital that is offered is never asked for, so its country is in the raw table only
         code_of = {c["capital"].strip(): code for code, c in countries.items() if c["population"] >= 100_000}
     ranks = set()
     for row in options[name]:
