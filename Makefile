@@ -7,8 +7,6 @@ STAMP := $(VENV)/.installed
 # stage commands find `labelrel` through PATH; two threads are part of the results
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 2
-# threads that wait by spinning take many times as long where something else runs too
-export OMP_WAIT_POLICY ?= PASSIVE
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 

@@ -76,7 +76,7 @@ class Supervise(_Section):
 
     model: str = Field("smollm2-135m@layers=10", description="model reference of the weak supervisor")
     variants: Positive = Field(5, description="number of wordings in which each gold label is taught")
-    epochs: PositiveFloat = Field(10.0, description="passes over the items, each time in one of the wordings")
+    epochs: PositiveFloat = Field(6.0, description="passes over the items, each time in one of the wordings")
     batch_size: Positive = 8
     learning_rate: PositiveFloat = 3e-3
     top_layers: int | None = Field(5, ge=1, description="adapt only the last K layers; null: all")

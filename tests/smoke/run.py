@@ -52,8 +52,6 @@ def make_project(folder: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # threads that wait by spinning take many times as long where something else runs too
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     # a store of the user's own, or a DVC repository around this one, is none of this run's business
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
