@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from labelrel.errors import InputError
+from labelrel.plugin import Params
 from labelrel.scoring.base import Inputs, Need, method
 from labelrel.scoring.classes import ClassGroup, require_dense
 
@@ -25,7 +26,7 @@ _SCORED = {"item_id": pl.String, "answer": pl.String, "score": pl.Float64, "labe
 
 
 @method("self_confidence", unit="answer", needs=_NEEDS)
-def self_confidence(inputs: Inputs) -> pl.DataFrame:
+def self_confidence(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Self-confidence of cleanlab: the label probability of the answer.
 
     `score` = `label_quality` = p_a, in [0, 1].
@@ -36,7 +37,7 @@ def self_confidence(inputs: Inputs) -> pl.DataFrame:
 
 
 @method("normalized_margin", unit="answer", needs=_NEEDS)
-def normalized_margin(inputs: Inputs) -> pl.DataFrame:
+def normalized_margin(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Normalised margin of cleanlab: how far the answer's probability is above the best other one.
 
     `score` = `label_quality` = (p_a - max_{b != a} p_b + 1) / 2, in [0, 1]; 1/2 is a tie.
@@ -47,7 +48,7 @@ def normalized_margin(inputs: Inputs) -> pl.DataFrame:
 
 
 @method("confidence_weighted_entropy", unit="answer", needs=_NEEDS)
-def confidence_weighted_entropy(inputs: Inputs) -> pl.DataFrame:
+def confidence_weighted_entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Confidence-weighted entropy of cleanlab: entropy of the label probabilities over that of the answer.
 
     With x = (H(p) / ln K) / p_a, `score` is cleanlab's ln(1 + x) / x, to the last digit. For a
@@ -62,7 +63,7 @@ def confidence_weighted_entropy(inputs: Inputs) -> pl.DataFrame:
 
 
 @method("crowdlab", unit="item", needs=_NEEDS, item_wise=False)
-def crowdlab(inputs: Inputs) -> pl.DataFrame:
+def crowdlab(inputs: Inputs, params: Params) -> pl.DataFrame:
     """CROWDLAB: annotators and a classifier, each weighted by how well it agrees with the rest.
 
     Each (annotator, variant) is an annotator, the label probabilities are the classifier. `score` is
@@ -77,7 +78,7 @@ def crowdlab(inputs: Inputs) -> pl.DataFrame:
 
 
 @method("agreement", unit="item", needs=_NEEDS, item_wise=False)
-def agreement(inputs: Inputs) -> pl.DataFrame:
+def agreement(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Share of the annotators that agree with cleanlab's consensus label.
 
     The consensus is the majority; it differs from that of `share` in the tie-break only: label

@@ -1,51 +1,39 @@
-"""Scores that are arithmetic on the votes of one item; nothing is fitted, nothing else is read.
-
-Equal vote patterns must give equal numbers, since a threshold such as "entropy at most the median"
-falls on ties. Sums of floating-point numbers depend in their last bit on the order of the terms, so
-what is summed is rounded to 12 decimals.
-"""
+"""Scores that are arithmetic on the votes of one item; nothing is fitted, nothing else is read."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from labelrel.scoring.base import Inputs, method
+from labelrel.plugin import Params
+from labelrel.scoring.base import Inputs, method, optional
 
-_DECIMALS = 12
-
-
-def entropy_expr() -> pl.Expr:
-    """Entropy of the vote shares of each item in nats, null without a counted answer."""
-    share = pl.col("share")
-    total = (share * share.log()).sum().over("item_id")
-    return pl.when(share.is_not_null()).then(total.abs().round(_DECIMALS))
+Floats = npt.NDArray[np.float64]
 
 
-def reliability_expr(temperature: float) -> pl.Expr:
-    """Softmax of the vote shares of each item over its distinct observed answers."""
-    # shifted by the largest share, which cancels, so that a small temperature cannot overflow
-    power = ((pl.col("share") - pl.col("share").max().over("item_id")) / temperature).exp()
-    return (power / power.sum().over("item_id")).round(_DECIMALS)
+def _scored(inputs: Inputs, score: Floats, quality: Floats) -> pl.DataFrame:
+    return inputs.tally.with_columns(score=optional(score), label_quality=optional(quality))
 
 
-def _for_weak_label(quality: pl.Expr) -> pl.Expr:
+def _of_weak_label(inputs: Inputs, score: Floats, quality: Floats) -> pl.DataFrame:
     """An item's certainty is about its weak label only; of the other answers it says nothing."""
-    return pl.when("weak_label").then(quality)
+    return _scored(inputs, score, np.where(inputs.counts.weak_label, quality, np.nan))
 
 
 @method("share", unit="answer")
-def share(inputs: Inputs) -> pl.DataFrame:
+def share(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Share of the votes that the answer got (self-consistency).
 
     `score` = `label_quality` = votes / counted answers, in (0, 1].
 
     Source: Wang et al. 2022 (arXiv 2203.11171), section 2.
     """
-    return inputs.tally.with_columns(score=pl.col("share"), label_quality=pl.col("share"))
+    return _scored(inputs, inputs.counts.share, inputs.counts.share)
 
 
 @method("entropy", unit="item", higher_is_better=False)
-def entropy(inputs: Inputs) -> pl.DataFrame:
+def entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Entropy of the item's vote shares in nats; 0 is unanimous.
 
     `score` = - sum_v p_v ln p_v over the answers given, in [0, ln n]. `label_quality` of the weak
@@ -54,13 +42,35 @@ def entropy(inputs: Inputs) -> pl.DataFrame:
 
     Source: Guo & Yang 2024 (arXiv 2406.19032), uncertainty filtering; Shannon 1948.
     """
-    count = pl.col("num_answers")
-    quality = pl.when(count > 1).then((1 - pl.col("score") / count.log()).clip(0, 1))
-    return inputs.tally.with_columns(score=entropy_expr()).with_columns(label_quality=_for_weak_label(quality))
+    value = inputs.counts.entropy()
+    return _of_weak_label(inputs, value, _unanimity(value, inputs.counts.num_answers))
+
+
+@method("miller_madow", unit="item", higher_is_better=False)
+def miller_madow(inputs: Inputs, params: Params) -> pl.DataFrame:
+    """Entropy of the item's vote shares in nats, corrected for the few votes it is estimated from.
+
+    `score` = H + (S - 1) / 2n for S distinct answers among n: with few votes the plug-in entropy
+    is too low, the more so the more answers there are. `label_quality` of the weak label is
+    1 - score / (the same for n different answers), and null for n = 1.
+
+    Source: Miller 1955, "Note on the bias of information estimates".
+    """
+    counts = inputs.counts
+    n = np.maximum(counts.num_answers, 1)
+    value = counts.entropy() + (counts.distinct() - 1) / (2 * n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quality = np.clip(1 - value / (np.log(n) + (n - 1) / (2 * n)), 0, 1)
+    return _of_weak_label(inputs, value, np.where(n > 1, quality, np.nan))
+
+
+def _unanimity(entropy: Floats, num_answers: npt.NDArray[np.int64]) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(num_answers > 1, np.clip(1 - entropy / np.log(num_answers), 0, 1), np.nan)
 
 
 @method("margin", unit="item")
-def margin(inputs: Inputs) -> pl.DataFrame:
+def margin(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Lead of the weak label over the next answer, in shares of the votes; 0 is a tie.
 
     `score` = (c_1 - c_2) / n in [0, 1], with c_2 = 0 where all agree; `label_quality` of the weak
@@ -68,22 +78,23 @@ def margin(inputs: Inputs) -> pl.DataFrame:
 
     Source: Schapire et al. 1998 (voting margin), "Boosting the Margin", section 1.
     """
-    best, second = pl.col("num_votes").max(), pl.col("num_votes").filter(~pl.col("weak_label")).max().fill_null(0)
-    lead = (best - second).over("item_id") / pl.col("num_answers")
-    return inputs.tally.with_columns(score=pl.when(pl.col("num_answers") > 0).then(lead)).with_columns(
-        label_quality=_for_weak_label(pl.col("score"))
-    )
+    counts = inputs.counts
+    lead = counts.spread(counts.num_votes[counts.starts]) - counts.second()
+    value = np.where(counts.num_answers > 0, lead / np.maximum(counts.num_answers, 1), np.nan)
+    return _of_weak_label(inputs, value, value)
 
 
 @method("reliability", unit="answer")
-def reliability(inputs: Inputs) -> pl.DataFrame:
+def reliability(inputs: Inputs, params: Params) -> pl.DataFrame:
     """The paper's reliability score: softmax of the vote shares, sharpened by a temperature.
 
     `score` = `label_quality` = exp(p_a / T) / sum_v exp(p_v / T) over the distinct answers
     observed, in (0, 1]. The paper takes T = 0.2, with n = 5 answers, where the exponent is the raw
-    count; for n = 2 it takes T = 1: pass `temperature` to `score`. It is 1 wherever all agree and
-    no probability: unanimous answers are right .95 to .37 of the time in the paper's own data.
+    count, and T = 1 for n = 2; T = "auto" takes 1 / n of each item, the raw count for any n but 2.
+    It is 1 wherever all agree and no probability: unanimous answers are right .95 to .37 of the
+    time in the paper's own data.
 
     Source: Guo & Yang 2024 (arXiv 2406.19032), reliability re-weighting.
     """
-    return inputs.tally.with_columns(score=pl.col("reliability"), label_quality=pl.col("reliability"))
+    value = inputs.counts.reliability(inputs.temperature)
+    return _scored(inputs, value, value)

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
-from labelrel.errors import ConfigError, InputError, UnknownNameError, near_match, some
+from labelrel.errors import InputError, UnknownNameError, some
 from labelrel.schema import check_scores, require_columns, require_split
 from labelrel.selection import labels as _labels  # noqa: F401  (these modules register their rules, listed in this order)
 from labelrel.selection import paper as _paper  # noqa: F401
@@ -64,7 +63,7 @@ def select(
             that the rule reads.
     """
     rule = rules.get(name)
-    settings = _parse(rule, params or {})
+    settings = rule.parse(params or {}, f"select.{name}")
     check_scores(scores)
     require_columns(answers, ["item_id", "variant_id", "answer"], "answers")
     require_columns(items, ["item_id", "split", *["gold_label"] * rule.reads_gold], "items")
@@ -95,11 +94,7 @@ def check_params(name: str, params: Mapping[str, Any]) -> list[str]:
         rule = rules.get(name, where="params.yaml (select.methods)")
     except UnknownNameError as error:
         return [str(error)]
-    try:
-        rule.params.model_validate(dict(params))
-    except ValidationError as error:
-        return [_problem(rule, e) for e in error.errors()]
-    return []
+    return rule.problems(params, f"select.{name}")
 
 
 def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -109,27 +104,8 @@ def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]
         UnknownNameError: no such rule.
         ConfigError: impossible parameters.
     """
-    return _parse(rules.get(name), params or {}).reads()
-
-
-def _parse(rule: Rule, params: Mapping[str, Any]) -> Params:
-    problems = check_params(rule.name, params)
-    if problems:
-        raise ConfigError("; ".join(problems) + ".")
-    return rule.params.model_validate(dict(params))
-
-
-def _problem(rule: Rule, error: Any) -> str:
-    key = str(error["loc"][0])
-    place = f"select.{rule.name}.{key}"
-    if error["type"] == "extra_forbidden":
-        known = list(rule.params.model_fields)
-        allowed = f"allowed: {', '.join(known)}" if known else "this rule has no parameters"
-        return f"unknown key {place}{near_match(key, known) or ';'} {allowed}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] != "value_error":
-        message = f"is wrong: {message[0].lower()}{message[1:]}"
-    return f"{place} {message}, got {error['input']!r}"
+    settings: Params = rules.get(name).parse(params or {}, f"select.{name}")
+    return settings.reads()
 
 
 def _variant_number() -> pl.Expr:

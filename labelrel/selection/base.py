@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from labelrel import plugin
 from labelrel.errors import InputError, near_match
 from labelrel.registry import Registry
 
@@ -31,13 +31,8 @@ Quantile = Annotated[float, _within(0, 1, open_low=False)]
 Fraction = Annotated[float, _within(0, 1, open_low=True)]
 
 
-class Params(BaseModel):
-    """The parameters of one rule; defaults come from the paper.
-
-    Strict: "0.5" and true are no numbers, since a params file that says so is a mistake.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Params(plugin.Params):
+    """The parameters of one rule; defaults come from the paper."""
 
     def reads(self) -> tuple[str, ...]:
         """Return the scoring methods whose rows the rule reads."""
@@ -109,33 +104,18 @@ Function = Callable[[Pool, Any], pl.DataFrame]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(plugin.Plugin):
     """One way to turn scores into a training set.
 
     Attributes:
-        name: the registered name, the same in params.yaml, as a DVC stage and in MLflow.
         function: (pool, params) → `item_id, answer, weight` and maybe `variant_id`, in any order.
-        params: the model of its parameters.
         role: `method`; `control`: no method of its own, but what makes a claim honest; `ceiling`.
         reads_gold: whether it sees gold labels; no method may.
     """
 
-    name: str
-    function: Function
-    params: type[Params]
+    params: type[Params] = Params
     role: Role
     reads_gold: bool
-
-    @property
-    def summary(self) -> str:
-        """One line, the first of the function's docstring."""
-        return (self.function.__doc__ or "").strip().partition("\n")[0]
-
-    @property
-    def source(self) -> str:
-        """Paper and section, from the function's docstring."""
-        text = inspect.cleandoc(self.function.__doc__ or "").partition("Source:")[2]
-        return " ".join(text.partition("\n\n")[0].split())
 
 
 rules: Registry[Rule] = Registry("selection rule")

@@ -18,20 +18,23 @@ def test_other_libraries_give_the_same_scores(convert):
 
 
 def test_missing_columns_are_filled():
-    table = read_answers(PLAIN)
+    table = read_answers(PLAIN).frame()
     assert table["annotator_id"].unique().to_list() == ["annotator"]
     assert table["variant_id"].to_list() == ["0", "1", "2", "0"]
-    named = read_answers(PLAIN.with_columns(annotator_id=pl.Series([*"xyxx"])))
+    named = read_answers(PLAIN.with_columns(annotator_id=pl.Series([*"xyxx"]))).frame()
     assert named["variant_id"].to_list() == ["0", "0", "1", "0"]  # within item and annotator
 
 
 def test_numbers_become_text_without_a_trailing_zero():
     # a whole-number column with a gap arrives as floats from other libraries
-    table = read_answers(pl.DataFrame({"item_id": [1, 1, 2], "answer": [3.0, float("nan"), None]}))
+    table = read_answers(pl.DataFrame({"item_id": [1, 1, 2], "answer": [3.0, float("nan"), None]})).frame()
     assert table["item_id"].to_list() == ["1", "1", "2"]
     assert table["answer"].to_list() == ["3", None, None]
-    assert read_answers(pl.DataFrame({"item_id": [1, 1], "answer": [3.0, 0.5]}))["answer"].to_list() == ["3.0", "0.5"]
-    assert read_answers(pl.DataFrame({"item_id": [1], "answer": [1e30]}))["answer"].to_list() == ["1e+30"]
+    assert read_answers(pl.DataFrame({"item_id": [1, 1], "answer": [3.0, 0.5]})).frame()["answer"].to_list() == [
+        "3.0",
+        "0.5",
+    ]
+    assert read_answers(pl.DataFrame({"item_id": [1], "answer": [1e30]})).frame()["answer"].to_list() == ["1e+30"]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +55,8 @@ def test_numbers_become_text_without_a_trailing_zero():
         (lambda: score(PLAIN, []), ConfigError, "no scoring method given; known: share"),
         (lambda: score(PLAIN, "share"), ConfigError, r"write \['share'\]"),
         (lambda: score(PLAIN, protocol="papers"), ConfigError, "unknown protocol 'papers'; allowed: default, paper"),
-        (lambda: score(PLAIN, temperature=0.0), ConfigError, "temperature must be above 0, got 0.0"),
-        (lambda: score(PLAIN, temperature=float("nan")), ConfigError, "temperature must be above 0, got nan"),
+        (lambda: score(PLAIN, temperature=0.0), ConfigError, "temperature must be above 0 or 'auto', got 0.0"),
+        (lambda: score(PLAIN, temperature=float("nan")), ConfigError, "temperature must be above 0 or 'auto', got nan"),
         (
             lambda: score(PLAIN, items=pl.DataFrame({"item_id": ["a"], "choices": [["x"]]})),
             InputError,

@@ -139,6 +139,7 @@ def test_no_methods_given_means_those_that_need_only_answers():
     assert score(ANSWERS)["method"].unique(maintain_order=True).to_list() == [
         "share",
         "entropy",
+        "miller_madow",
         "margin",
         "reliability",
     ]

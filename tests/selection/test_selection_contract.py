@@ -131,7 +131,7 @@ def test_both_controls_the_ceiling_and_all_rules_are_there():
         ("cleanlab_filter", {"keep": 0}, ["select.cleanlab_filter.keep must lie in (0, 1], got 0"]),
         ("filter", {"quantile": float("nan")}, ["select.filter.quantile must lie in [0, 1], got nan"]),
         ("random", {"quantil": 0.5}, ["unknown key select.random.quantil; did you mean 'quantile'? allowed: quantile"]),
-        ("majority", {"keep": 1}, ["unknown key select.majority.keep; this rule has no parameters"]),
+        ("majority", {"keep": 1}, ["unknown key select.majority.keep; it has no parameters"]),
         ("filtre", {}, ["unknown selection rule 'filtre' in params.yaml (select.methods); did you mean 'filter'?"]),
         ("filter", {"quantile": "0.5"}, ["select.filter.quantile is wrong: input should be a valid number, got '0.5'"]),
         ("filter", {"quantile": True}, ["select.filter.quantile is wrong: input should be a valid number, got True"]),
