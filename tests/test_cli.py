@@ -170,7 +170,7 @@ def test_score_prints_csv_and_writes_nothing():
     result = run("score", "votes.csv", *OWN)
     assert shares(result.stdout) == pytest.approx(EXPECTED)
     assert result.stdout.splitlines()[0] == ",".join(SCORES)
-    assert result.stderr == "score: 5 answers, methods share, entropy, margin, reliability\n"
+    assert result.stderr == "score: 5 answers, methods share, entropy, miller_madow, margin, reliability\n"
     assert sorted(tree(Path.cwd())) == ["votes.csv"]
 
 

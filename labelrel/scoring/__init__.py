@@ -21,7 +21,7 @@ from labelrel.scoring import votes  # noqa: F401  (first: methods are listed in 
 from labelrel.scoring import cleanlab_adapters as _cleanlab_adapters  # noqa: F401
 from labelrel.scoring.base import Inputs, Method, methods
 from labelrel.scoring.classes import label_probs_source
-from labelrel.scoring.encode import Votes, pieces
+from labelrel.scoring.encode import pieces
 from labelrel.scoring.frames import Frame, read_answers, read_gold, read_items
 from labelrel.scoring.tally import Protocol, tally_votes
 
@@ -128,9 +128,8 @@ def resolve(
     given = dict(params or {})
     for name in given:
         methods.get(name, where="params")
-    return [
-        (entry, entry.parse(given.get(entry.name, {}), entry.name)) for entry in map(methods.get, dict.fromkeys(names))
-    ]
+    entries = [methods.get(name) for name in dict.fromkeys(names)]
+    return [(entry, entry.parse(given.get(entry.name, {}), entry.name)) for entry in entries]
 
 
 def check_settings(protocol: str, temperature: float | str, choices: int | None) -> None:

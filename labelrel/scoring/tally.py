@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from labelrel.scoring.hashing import stable_hash
 Protocol = Literal["default", "paper"]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+_Number = TypeVar("_Number", np.float64, np.int64)
 
 _DECIMALS = 12
 """Equal vote patterns must give equal numbers, since a threshold such as "entropy at most the median"
@@ -69,11 +70,11 @@ class Tally:
         exponent into the raw count, as the paper's 0.2 does for five.
         """
         share = self.share
-        if temperature == "auto":
-            temperature = np.where(self.num_answers == 2, 1.0, 1 / np.maximum(self.num_answers, 1))
+        auto = np.where(self.num_answers == 2, 1.0, 1 / np.maximum(self.num_answers, 1))
+        scale = auto if temperature == "auto" else temperature
         # shifted by the largest share, which cancels, so that a small temperature cannot overflow
-        power = np.exp((share - self.spread(share[self.starts])) / temperature)
-        return np.round(power / self.spread(self.sum(power)), _DECIMALS)
+        power = np.exp((share - self.spread(share[self.starts])) / scale)
+        return np.asarray(np.round(power / self.spread(self.sum(power)), _DECIMALS))
 
     def distinct(self) -> Ints:
         """(P,) number of distinct counted answers of the item."""
@@ -83,13 +84,13 @@ class Tally:
         """(P,) votes for the item's runner-up, 0 where there is none."""
         after = np.append(self.num_votes, 0)[self.starts + 1]
         last = np.append(self.starts[1:], len(self.item)) == self.starts + 1
-        return self.spread(np.where(last, 0, after))
+        return self.spread(np.where(last, 0, after).astype(np.int64))
 
     def sum(self, values: Floats) -> Floats:
         """(N,) sum of a number per row over the rows of every item."""
         return np.add.reduceat(values, self.starts)
 
-    def spread(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def spread(self, values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
         """(P,) a number per item on every row of the item."""
         return values[self.item]
 

@@ -68,7 +68,7 @@ def select(
     require_columns(answers, ["item_id", "variant_id", "answer"], "answers")
     require_columns(items, ["item_id", "split", *["gold_label"] * rule.reads_gold], "items")
     pool = _pool(rule, scores, answers, require_split(items, split), seed)
-    chosen = rule.function(pool, settings)
+    chosen: pl.DataFrame = rule.function(pool, settings)
     if "variant_id" not in chosen.columns:
         chosen = chosen.with_columns(variant_id=pl.lit(None, pl.String))
     position = pool.items.select("item_id").with_row_index("position")
