@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -94,8 +94,35 @@ class Sample(_Section):
     )
 
 
-class Score(_Section):
-    """Answers → reliability scores."""
+class _WithSections(BaseModel):
+    """A section with a list of names, and a section of parameters for any of them.
+
+    The parameters of a name are checked by the registry that owns it.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    methods: Annotated[list[str], Once] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_have_sections(self) -> Self:
+        for name, params in (self.model_extra or {}).items():
+            if params is not None and not isinstance(params, dict):
+                place = type(self).__name__.lower()
+                raise ValueError(f"{place}.{name} must be a section with keys, got {params!r}")
+        return self
+
+    def sections(self) -> dict[str, Any]:
+        """Return name → parameters for every section there is; an empty section is an empty dict."""
+        return {name: dict(params or {}) for name, params in (self.model_extra or {}).items()}
+
+    def params(self, method: str) -> dict[str, Any]:
+        """Return the parameters of one name; none given is an empty dict."""
+        return dict(self.sections().get(method, {}))
+
+
+class Score(_WithSections):
+    """Answers → reliability scores: which methods, and one section of parameters per method that has any."""
 
     methods: Annotated[list[str], Once] = Field(
         [
@@ -110,29 +137,13 @@ class Score(_Section):
         min_length=1,
     )
     protocol: Literal["default", "paper"] = Field("default", description="'paper' keeps the published code's quirks")
-    temperature: PositiveFloat = Field(0.2, description="T of the paper's reliability, softmax(share / T)")
+    temperature: PositiveFloat | Literal["auto"] = Field(
+        0.2, description="T of the paper's reliability, softmax(share / T); 'auto': 1 for two answers, else 1 / n"
+    )
 
 
-class Select(BaseModel):
-    """Scores → training sets: which rules, and one section of parameters per rule.
-
-    The parameters of a rule are checked by the selection registry, which owns their names.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    methods: Annotated[list[str], Once] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _rules_have_sections(self) -> Select:
-        for name, params in (self.model_extra or {}).items():
-            if params is not None and not isinstance(params, dict):
-                raise ValueError(f"select.{name} must be a section with keys, got {params!r}")
-        return self
-
-    def params(self, method: str) -> dict[str, Any]:
-        """Return the parameters of one rule; none given is an empty dict."""
-        return dict((self.model_extra or {}).get(method) or {})
+class Select(_WithSections):
+    """Scores → training sets: which rules, and one section of parameters per rule."""
 
 
 class Align(_Section):

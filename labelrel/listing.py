@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from labelrel.show import print_table
+
 Listing = dict[str, list[dict[str, str]]]
 
 
@@ -32,11 +34,8 @@ def list_tasks() -> Listing:
 
 
 def print_listing(listing: Listing) -> None:
-    """Print each table, aligned, to stdout."""
+    """Print each table to stdout."""
     for number, (title, rows) in enumerate(listing.items()):
-        columns = list(rows[0])
-        widths = [max(len(row[column]) for row in [*rows, {column: column}]) for column in columns]
-        print(("\n" if number else "") + title)
-        for row in [dict(zip(columns, columns, strict=True)), *rows]:
-            cells = (row[column].ljust(width) for column, width in zip(columns, widths, strict=True))
-            print("  " + "  ".join(cells).rstrip())
+        if number:
+            print()
+        print_table(rows, title)

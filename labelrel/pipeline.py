@@ -149,22 +149,42 @@ def sample(project: Project, *, quiet: bool = False) -> Summary:
     return {"items": asked.height, "answers": answers.height, "out": str(project.answers)}
 
 
-def score(project: Project, *, items: Path | None = None, out: Path | None = None, quiet: bool = False) -> Summary:
-    """Score the project's answers → `scores.parquet`."""
+def score(
+    project: Project,
+    *,
+    methods: list[str] | None = None,
+    items: Path | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+) -> Summary:
+    """Score the project's answers → `scores.parquet`; methods that learn from gold see that of gold_dev."""
     from labelrel.scoring import label_probs_source
     from labelrel.scoring import score as score_answers
 
     settings = project.config.score
+    names = methods or settings.methods
     known = check_items(_read(items or project.items, "prepare"), str(items or project.items))
     answers = check_answers(_read(project.answers, "sample"), str(project.answers))
     scores = score_answers(
-        answers, settings.methods, items=known, protocol=settings.protocol, temperature=settings.temperature
+        answers,
+        names,
+        items=known,
+        gold=_small_gold(known),
+        protocol=settings.protocol,
+        temperature=settings.temperature,
+        params=settings.sections(),
     )
     source = label_probs_source(answers)
     out = out or project.scores
     files.write_table(out, check_scores(scores), {"labelrel.label_probs": source})
-    say(f"score: {len(settings.methods)} methods, label probabilities from {source} → {out}", quiet=quiet)
-    return {"methods": settings.methods, "label_probs": source, "rows": scores.height, "out": str(out)}
+    say(f"score: {len(names)} methods, label probabilities from {source} → {out}", quiet=quiet)
+    return {"methods": names, "label_probs": source, "rows": scores.height, "out": str(out)}
+
+
+def _small_gold(items: pl.DataFrame) -> pl.DataFrame | None:
+    """Return the gold labels that methods may learn from, those of gold_dev; None where there are none."""
+    gold = items.filter(pl.col("split") == "gold_dev").select("item_id", "gold_label").drop_nulls()
+    return gold if gold.height else None
 
 
 def select(project: Project, name: str, *, quiet: bool = False) -> Summary:

@@ -118,12 +118,15 @@ def check_names(config: Config) -> list[str]:
     ]
     for name in config.score.methods:
         problems += _lookup(partial(methods.get, name, where="score.methods"))
+    for name, given in config.score.sections().items():
+        wrong = _lookup(partial(methods.get, name, where="score"))
+        problems += wrong or methods.get(name).problems(given, f"score.{name}")
     for name in config.select.methods:
         wrong = check_params(name, config.select.params(name))
         problems += wrong
         absent = [] if wrong else [m for m in reads(name, config.select.params(name)) if m not in config.score.methods]
         problems += [f"select.methods has '{name}', which reads '{m}': add it to score.methods" for m in absent]
-    extra = set(config.select.model_extra or {}) - set(config.select.methods)
+    extra = set(config.select.sections()) - set(config.select.methods)
     problems += [
         line for name in sorted(extra) for line in check_params(name, config.select.params(name))
     ]  # a section for a rule that is not run is fine, one for a rule that does not exist is a typing error

@@ -90,7 +90,8 @@ def write_answers(*ids: str) -> None:
 
 def test_the_commands_there_are():
     assert COMMANDS == [
-        "prepare", "fetch", "supervise", "sample", "score", "select", "align", "report", "methods", "tasks", "ui",
+        "score", "agree", "diff", "export",
+        "prepare", "fetch", "supervise", "sample", "select", "align", "report", "methods", "tasks", "ui",
     ]  # fmt: skip
 
 
@@ -150,8 +151,10 @@ def test_interrupt_exits_with_130_and_one_line(monkeypatch):
 
 def test_debug_shows_the_traceback_of_a_mistake():
     result = RUNNER.invoke(app, ["prepare", "--debug"])
-    assert result.exit_code != 0
-    assert isinstance(result.exception, ConfigError)
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert "ConfigError" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("labelrel: no such file: params.yaml")
 
 
 # --- score on a table of one's own ---------------------------------------------------------------
@@ -170,7 +173,7 @@ def test_score_prints_csv_and_writes_nothing():
     result = run("score", "votes.csv", *OWN)
     assert shares(result.stdout) == pytest.approx(EXPECTED)
     assert result.stdout.splitlines()[0] == ",".join(SCORES)
-    assert result.stderr == "score: 5 answers, methods share, entropy, miller_madow, margin, reliability\n"
+    assert result.stderr == "score: 5 answers to 2 items, methods share, entropy, miller_madow, margin, reliability\n"
     assert sorted(tree(Path.cwd())) == ["votes.csv"]
 
 
@@ -246,7 +249,7 @@ def test_score_mistakes(arguments, match):
         ((item("a"), item("a"), item("b")), "items.jsonl has 2 rows that share their (item_id): a"),
         ((item("a"), item("b", gold_label="2")), "the gold label '2' of item b is none of its 2 choices"),
         ((item("a"), item("b", split="train")), "items.jsonl: unknown split 'train' (b)"),
-        ((item("b"),), "items has not: a"),
+        ((item("b"),), "items.jsonl has not: a"),
     ],
 )
 def test_score_with_items_that_cannot_be(rows, match):
@@ -303,7 +306,10 @@ def test_params_of_another_folder_are_another_project(tmp_path):
 # --- params.yaml ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [c for c in COMMANDS if c not in ("fetch", "methods", "tasks", "ui")])
+WITHOUT_PROJECT = ("agree", "diff", "export", "fetch", "methods", "tasks", "ui")
+
+
+@pytest.mark.parametrize("name", [c for c in COMMANDS if c not in WITHOUT_PROJECT])
 def test_no_params_file(name):
     needed = {"select": ["--rule", "filter"], "align": ["--train", "x.parquet"]}.get(name, [])
     assert mistake(name, *needed) == "no such file: params.yaml; run inside the project, or name one with --params"

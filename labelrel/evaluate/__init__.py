@@ -7,6 +7,7 @@ without a seed. What cannot be computed is None, never 0.
 from labelrel.evaluate.bootstrap import Interval, interval, paired_difference, pgr_interval
 from labelrel.evaluate.calibration import brier, calibration_bins, ece
 from labelrel.evaluate.metrics import accuracy, augrc, aurc, auroc, e_aurc, pgr, risk_coverage
+from labelrel.evaluate.reliability import reliability_metrics, risk_coverage_interval
 
 __all__ = [
     "Interval",
@@ -22,5 +23,7 @@ __all__ = [
     "paired_difference",
     "pgr",
     "pgr_interval",
+    "reliability_metrics",
     "risk_coverage",
+    "risk_coverage_interval",
 ]

@@ -7,25 +7,28 @@ adapter to a library (`cleanlab_adapters.py`). The score of an item never depend
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal
 
 import polars as pl
 
-from labelrel.errors import ConfigError
-from labelrel.schema import SCORES
-from labelrel.scoring import votes  # noqa: F401  (first: methods are listed in order of registration)
-
-# isort: split
-from labelrel.scoring import cleanlab_adapters as _cleanlab_adapters  # noqa: F401
 from labelrel.scoring.base import Inputs, Method, methods
+from labelrel.scoring.canonical import canonicalise
 from labelrel.scoring.classes import label_probs_source
-from labelrel.scoring.encode import pieces
-from labelrel.scoring.frames import Frame, read_answers, read_gold, read_items
+from labelrel.scoring.encode import Encoder, Votes
+from labelrel.scoring.frames import EXTRA, Frame, as_answers, read_answers, read_gold, read_items, whole_columns
+from labelrel.scoring.scorer import Scorer, check_settings, resolve
 from labelrel.scoring.tally import Protocol, tally_votes
 
-__all__ = ["Method", "label_probs_source", "methods", "score", "score_votes", "tally_votes"]
+for _family in ("votes", "probabilities", "annotators", "cleanlab_adapters", "meaning", "ensemble"):
+    import_module(f"{__name__}.{_family}")  # each registers its methods, which are listed in this order
+
+__all__ = [
+    "EXTRA", "Encoder", "Inputs", "Method", "Scorer", "Votes", "as_answers", "canonicalise", "check_settings",
+    "label_probs_source", "methods", "read_answers", "read_gold", "read_items", "resolve", "score", "tally_votes",
+    "whole_columns",
+]  # fmt: skip
 
 
 def score(
@@ -86,64 +89,4 @@ def score(
         protocol=protocol,
         temperature=temperature,
     )
-    return pl.concat([frame for entry, settings in chosen for frame in score_pieces(inputs, entry, settings)])
-
-
-def score_votes(inputs: Inputs, chosen: Sequence[tuple[Method, Any]]) -> Iterator[pl.DataFrame]:
-    """Yield the scores table of `score` in pieces, methods as asked, items in order."""
-    for entry, settings in chosen:
-        yield from score_pieces(inputs, entry, settings)
-
-
-def score_pieces(inputs: Inputs, entry: Method, settings: Any) -> Iterator[pl.DataFrame]:
-    """Yield the scores of one method, a few million answers at a time where the method allows it."""
-    if entry.fit is not None:
-        fitted = entry.fit(inputs, settings)
-        for start, stop in pieces(inputs.votes):
-            yield _finished(entry, entry.function(inputs.piece(start, stop), fitted.piece(start, stop)))
-    elif entry.item_wise:
-        spans = pieces(inputs.votes)
-        for start, stop in spans:
-            part = inputs.piece(start, stop) if len(spans) > 1 else inputs  # whole: counted once for all methods
-            yield _finished(entry, entry.function(part, settings))
-    else:
-        yield _finished(entry, entry.function(inputs, settings))
-
-
-def resolve(
-    names: Sequence[str] | None, params: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[tuple[Method, Any]]:
-    """Return the methods of these names with their checked parameters.
-
-    Raises:
-        UnknownNameError: a name that is not registered.
-        ConfigError: no names, or parameters that are unknown or impossible.
-    """
-    if isinstance(names, str):
-        raise ConfigError(f"methods must be a list of names, got the text {names!r}; write [{names!r}].")
-    if names is None:
-        names = [m.name for m in map(methods.get, methods) if m.needs == ("answers",) and m.item_wise]
-    if not names:
-        raise ConfigError(f"no scoring method given; known: {', '.join(methods)}.")
-    given = dict(params or {})
-    for name in given:
-        methods.get(name, where="params")
-    entries = [methods.get(name) for name in dict.fromkeys(names)]
-    return [(entry, entry.parse(given.get(entry.name, {}), entry.name)) for entry in entries]
-
-
-def check_settings(protocol: str, temperature: float | str, choices: int | None) -> None:
-    """Raise ConfigError where a setting is impossible."""
-    if protocol not in ("default", "paper"):
-        raise ConfigError(f"unknown protocol {protocol!r}; allowed: default, paper.")
-    if temperature != "auto" and not (
-        isinstance(temperature, float | int) and math.isfinite(temperature) and temperature > 0
-    ):
-        raise ConfigError(f"temperature must be above 0 or 'auto', got {temperature!r}.")
-    if choices is not None and choices < 2:
-        raise ConfigError(f"choices must be at least 2, got {choices}.")
-
-
-def _finished(entry: Method, frame: pl.DataFrame) -> pl.DataFrame:
-    named = frame.with_columns(pl.lit(entry.name).alias("method"))
-    return named.select(pl.col(c).cast(t) for c, t in SCORES.items())
+    return pl.concat(Scorer(inputs, chosen).frames())

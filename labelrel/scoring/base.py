@@ -14,7 +14,8 @@ import polars as pl
 from labelrel.plugin import Params, Plugin
 from labelrel.registry import Registry
 from labelrel.scoring.classes import ClassGroup, class_groups
-from labelrel.scoring.encode import Codes, Ints, Votes
+from labelrel.scoring.encode import Ints, Votes
+from labelrel.scoring.fitted import Fitted
 from labelrel.scoring.tally import Protocol, Tally, count_votes
 
 Unit = Literal["item", "answer"]
@@ -89,42 +90,6 @@ class Inputs:
             choices=self.choices,
             protocol=self.protocol,
             temperature=self.temperature,
-        )
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a model of the annotators says: a posterior per observed answer, and the likeliest label.
-
-    N items, P observed (item, answer) pairs, abstentions left out.
-
-    Attributes:
-        offsets: (N + 1,) the pairs of item i are offsets[i]:offsets[i + 1], answers ascending.
-        probs: (P,) posterior probability of each pair, in [0, 1]; an item's may sum to less than 1,
-            the rest is on answers that nobody gave.
-        best: (N,) code of the likeliest label in `classes`, `ABSTAINED` where nobody answered.
-        best_prob: (N,) its posterior, NaN where nobody answered.
-        classes: text of every code; begins with the distinct answers of the votes, in their order.
-        annotators: one row per annotator: `annotator, num_answers` and what the model learnt of it.
-    """
-
-    offsets: Ints
-    probs: npt.NDArray[np.float64]
-    best: Codes
-    best_prob: npt.NDArray[np.float64]
-    classes: pl.Series
-    annotators: pl.DataFrame
-
-    def piece(self, start: int, stop: int) -> Fitted:
-        """Return the same for items start..stop-1."""
-        low, high = int(self.offsets[start]), int(self.offsets[stop])
-        return Fitted(
-            offsets=self.offsets[start : stop + 1] - low,
-            probs=self.probs[low:high],
-            best=self.best[start:stop],
-            best_prob=self.best_prob[start:stop],
-            classes=self.classes,
-            annotators=self.annotators,
         )
 
 

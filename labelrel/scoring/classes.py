@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from labelrel.errors import InputError, some
+from labelrel.errors import InputError
+from labelrel.scoring.logprobs import choice_probs, mean_probs
 
 Source = Literal["choice_logprobs", "vote_shares"]
 
 _MOST_CELLS = 50_000_000  # of one dense matrix: 400 MB of float64
-_SUM_TOLERANCE = 1e-3  # of the exponentials of one row of choice_logprobs around 1
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,15 @@ def label_probs_source(answers: pl.DataFrame) -> Source:
     return "vote_shares" if lacking.collect().item() else "choice_logprobs"
 
 
-def class_groups(answers: pl.DataFrame, items: pl.DataFrame | None) -> list[ClassGroup]:
+def class_groups(answers: pl.DataFrame, items: pl.DataFrame | None, choices: int | None = None) -> list[ClassGroup]:
     """Split a table into groups of items with the same classes.
 
     Args:
         answers: a checked answers table, with `choice_logprobs` or without.
         items: `item_id` and `choices`, or None.
+        choices: the number of classes of every item that `items` does not tell of. Answers that are
+            all indices below it are the classes 0..choices-1; the names of classes that nobody
+            named are not known, so of other answers only those that were given are classes.
 
     Returns:
         Groups by ascending K, the one of text classes last; items without a parsed answer are in
@@ -81,16 +84,17 @@ def class_groups(answers: pl.DataFrame, items: pl.DataFrame | None) -> list[Clas
     """
     answers = answers.sort("item_id", "annotator_id", "variant_id")
     source = label_probs_source(answers)
-    if source == "choice_logprobs":
-        _check_logprobs(answers)
     rows = answers.filter(pl.col("answer").is_not_null()).join(
-        _num_choices(answers, items), on="item_id", how="left", maintain_order="left"
+        num_choices(answers, items, choices), on="item_id", how="left", maintain_order="left"
     )
     index = pl.col("answer").cast(pl.Int64, strict=False)
     is_index = (index.cast(pl.String) == pl.col("answer")) & index.is_between(0, pl.col("num_choices") - 1)
     rows = rows.with_columns(is_index.fill_null(False).all().over("item_id").alias("indexed"))
     if source == "choice_logprobs":
         _require_indexed(rows)
+    # a user's word is for the whole table: with answers "1".."4" for 4 classes no item has indices
+    elif not rows.select((pl.col("indexed") | ~pl.col("by_hand")).all()).item():
+        rows = rows.with_columns(pl.col("indexed") & ~pl.col("by_hand"))
     known, text = rows.filter("indexed"), rows.filter(~pl.col("indexed"))
     groups = []
     for size in known["num_choices"].unique().sort().to_list():
@@ -140,64 +144,71 @@ def require_dense(num_items: int, width: int, what: str) -> None:
 
 def _mean_probs(answers: pl.DataFrame, num_classes: int) -> npt.NDArray[np.float64]:
     """Mean over an item's rows of exp(choice_logprobs), (N, K) in order of item id."""
-    rows = answers.filter(pl.col("choice_logprobs").is_not_null())
-    logprobs = rows["choice_logprobs"].list.to_array(rows["choice_logprobs"].list.len()[0]).to_numpy()
-    padded = np.zeros((logprobs.shape[0], num_classes))
-    padded[:, : logprobs.shape[1]] = np.exp(logprobs)
-    starts = np.flatnonzero(np.diff(rows["item_id"].rle_id().to_numpy().astype(np.int64), prepend=-1))
-    sums = np.add.reduceat(padded, starts, axis=0)
-    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+    item_ids = answers["item_id"].unique(maintain_order=True)
+    item = answers["item_id"].rle_id().to_numpy().astype(np.int32)
+    starts, probs = mean_probs(choice_probs(item, item_ids, answers["choice_logprobs"]), len(item_ids))
+    dense = np.zeros((len(item_ids), num_classes))
+    size = np.diff(starts)
+    dense[np.repeat(np.arange(len(size)), size), np.arange(len(probs)) - np.repeat(starts[:-1], size)] = probs
+    return dense
 
 
-def _num_choices(answers: pl.DataFrame, items: pl.DataFrame | None) -> pl.DataFrame:
-    """`item_id` and `num_choices` of every answered item; null where it is not known."""
-    known = answers.select("item_id").unique().with_columns(pl.lit(None, pl.Int64).alias("num_choices"))
+def num_choices(answers: pl.DataFrame, items: pl.DataFrame | None, choices: int | None = None) -> pl.DataFrame:
+    """Return how many choices every answered item has.
+
+    Args:
+        answers: an answers table, with `choice_logprobs` or without.
+        items: `item_id` and `choices`, or None.
+        choices: the number for every item that `items` does not tell of.
+
+    Returns:
+        `item_id`, `num_choices`, null where it is not known, and `by_hand`: known from `choices` alone.
+
+    Raises:
+        InputError: an item with log-probabilities of another number of choices.
+    """
     if "choice_logprobs" in answers.columns and answers.schema["choice_logprobs"] != pl.Null():
-        known = answers.group_by("item_id").agg(
-            pl.col("choice_logprobs").list.len().max().cast(pl.Int64).alias("num_choices")
-        )
+        listed = pl.col("choice_logprobs").list.len().max().cast(pl.Int64)
+    else:
+        listed = pl.lit(None, pl.Int64)
+    known = answers.group_by("item_id").agg(listed.alias("listed"))
     if items is None:
-        return known
-    sizes = items.select("item_id", pl.col("choices").cast(pl.List(pl.String)).list.len().cast(pl.Int64).alias("size"))
-    both = known.join(sizes, on="item_id", how="left")
-    other = both.filter(pl.col("num_choices") != pl.col("size"))
+        known = known.with_columns(pl.lit(None, pl.Int64).alias("told"))
+    else:
+        told = pl.col("choices").cast(pl.List(pl.String)).list.len().cast(pl.Int64).alias("told")
+        known = known.join(items.select("item_id", told), on="item_id", how="left")
+    size = pl.coalesce("told", pl.lit(choices, pl.Int64))
+    other = known.filter(pl.col("listed") != size).with_columns(size=size)
     if other.height:
         row = other.sort("item_id").row(0, named=True)
         raise InputError(
-            f"item {row['item_id']} has {row['size']} choices but choice_logprobs of {row['num_choices']} "
+            f"item {row['item_id']} has {row['size']} choices but choice_logprobs of {row['listed']} "
             f"({other.height} such items); one log-probability per choice is expected."
         )
-    return both.select("item_id", pl.coalesce("size", "num_choices").alias("num_choices"))
-
-
-def _check_logprobs(answers: pl.DataFrame) -> None:
-    column = pl.col("choice_logprobs")
-    rows = answers.filter(column.is_not_null()).select(
+    return known.select(
         "item_id",
-        total=column.list.eval(pl.element().exp()).list.sum(),
-        gaps=column.list.drop_nulls().list.len() != column.list.len(),
-        lengths=column.list.len().n_unique().over("item_id"),
+        pl.coalesce(size, "listed").alias("num_choices"),
+        (pl.col("told").is_null() & pl.col("listed").is_null() & size.is_not_null()).alias("by_hand"),
     )
-    bad = rows.filter(((pl.col("total") - 1).abs() > _SUM_TOLERANCE) | pl.col("gaps"))
-    if bad.height:
-        raise InputError(
-            f"choice_logprobs of item {bad['item_id'][0]} are no log-probabilities: their exponentials sum to "
-            f"{bad['total'][0]:.4g}, not 1, or one is missing ({bad.height} such rows)."
-        )
-    uneven = rows.filter(pl.col("lengths") > 1)["item_id"].unique(maintain_order=True)
-    if len(uneven):
-        raise InputError(
-            f"choice_logprobs of {len(uneven)} items differ in length between rows ({some(uneven)}); "
-            "each list holds one number per choice of the item."
-        )
+
+
+def choice_indices(answers: pl.Series) -> npt.NDArray[np.int64]:
+    """Return the choice index that each text is, written as "0", "1", …; -1 where it is none."""
+    index = answers.cast(pl.Int64, strict=False)
+    plain = (index.cast(pl.String) == answers) & (index >= 0)
+    return index.set(~plain.fill_null(False), -1).fill_null(-1).to_numpy()
+
+
+def no_index(item_id: str, answer: str, num_choices: int, num_items: int) -> InputError:
+    """Return the error about `num_items` items whose answers do not name one of their choices by its index."""
+    return InputError(
+        f"item {item_id} has choice_logprobs but answers that are no choice index, such as {answer!r} "
+        f"({num_items} such items); name a choice by its index, 0 to {num_choices - 1}, or leave choice_logprobs out."
+    )
 
 
 def _require_indexed(rows: pl.DataFrame) -> None:
     other = rows.filter(~pl.col("indexed"))
     if other.height:
         row = other.row(0, named=True)
-        raise InputError(
-            f"item {row['item_id']} has choice_logprobs but answers that are no choice index, such as "
-            f"{row['answer']!r} ({other['item_id'].n_unique()} such items); "
-            f"name a choice by its index, 0 to {(row['num_choices'] or 1) - 1}, or leave choice_logprobs out."
-        )
+        raise no_index(row["item_id"], row["answer"], row["num_choices"] or 1, other["item_id"].n_unique())

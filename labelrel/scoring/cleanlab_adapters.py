@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from labelrel.errors import InputError
 from labelrel.plugin import Params
@@ -21,11 +23,12 @@ from labelrel.scoring.base import Inputs, Need, method
 from labelrel.scoring.classes import ClassGroup, require_dense
 
 _NEEDS: tuple[Need, ...] = ("answers", "label_probs")
+# none is item-wise: the classes of texts, and where label probabilities come from, are those of the whole table
 _CERTAIN = 1 - 1e-7
 _SCORED = {"item_id": pl.String, "answer": pl.String, "score": pl.Float64, "label_quality": pl.Float64}
 
 
-@method("self_confidence", unit="answer", needs=_NEEDS)
+@method("self_confidence", unit="answer", needs=_NEEDS, item_wise=False)
 def self_confidence(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Self-confidence of cleanlab: the label probability of the answer.
 
@@ -36,7 +39,7 @@ def self_confidence(inputs: Inputs, params: Params) -> pl.DataFrame:
     return _ranked(inputs, "self_confidence")
 
 
-@method("normalized_margin", unit="answer", needs=_NEEDS)
+@method("normalized_margin", unit="answer", needs=_NEEDS, item_wise=False)
 def normalized_margin(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Normalised margin of cleanlab: how far the answer's probability is above the best other one.
 
@@ -47,7 +50,7 @@ def normalized_margin(inputs: Inputs, params: Params) -> pl.DataFrame:
     return _ranked(inputs, "normalized_margin")
 
 
-@method("confidence_weighted_entropy", unit="answer", needs=_NEEDS)
+@method("confidence_weighted_entropy", unit="answer", needs=_NEEDS, item_wise=False)
 def confidence_weighted_entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     """Confidence-weighted entropy of cleanlab: entropy of the label probabilities over that of the answer.
 
@@ -60,6 +63,51 @@ def confidence_weighted_entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     real-world label errors"; `cleanlab.rank`.
     """
     return _ranked(inputs, "confidence_weighted_entropy")
+
+
+class ConfidentLearning(Params):
+    """Parameters of `confident_learning`."""
+
+    filter_by: Literal[
+        "prune_by_noise_rate",
+        "prune_by_class",
+        "both",
+        "confident_learning",
+        "predicted_neq_given",
+        "low_normalized_margin",
+        "low_self_confidence",
+    ] = Field("prune_by_noise_rate", description="cleanlab's rule for which items are issues")
+
+
+@method("confident_learning", unit="item", needs=_NEEDS, item_wise=False, params=ConfidentLearning)
+def confident_learning(inputs: Inputs, params: ConfidentLearning) -> pl.DataFrame:
+    """Confident learning: whether cleanlab finds the weak label, taken as given, an issue.
+
+    `score` is 0 for an issue and 1 for none, one decision per item; `label_quality` of the weak
+    label is the same. How many items of a class are issues comes from the joint counts of given
+    label and probable label over the whole table. `filter_by` names cleanlab's rule for which.
+    Null where all weak labels of the items with the same classes are equal: nothing could be
+    confused. With vote shares as probabilities the probable label is the given one, ties aside, and
+    next to nothing is an issue.
+
+    Source: Northcutt, Jiang & Chuang 2021 (arXiv 1911.00068), sections 3.1 and 3.2; `cleanlab.filter`.
+    """
+    from cleanlab.filter import find_label_issues
+
+    given = inputs.tally.filter(pl.col("weak_label") & pl.col("answer").is_not_null()).select("item_id", "answer")
+    parts = [pl.DataFrame(schema=_SCORED).drop("answer", "label_quality")]
+    for group in inputs.groups:
+        names = group.item_ids.to_frame("item_id").with_row_index("item")
+        codes = pl.DataFrame({"answer": group.classes}).with_row_index("label")
+        pairs = given.join(names, on="item_id").join(codes, on="answer").sort("item")
+        probs, labels = group.probs[pairs["item"].to_numpy()], pairs["label"].to_numpy().astype(np.int64)
+        if len(np.unique(labels)) < 2:
+            continue  # cleanlab refuses labels that are all the same: null in the table
+        with _reproducible():
+            issue = find_label_issues(labels, probs, filter_by=params.filter_by, n_jobs=1)
+        parts.append(pairs.select("item_id", pl.Series("score", np.where(issue, 0.0, 1.0))))
+    rows = inputs.tally.join(pl.concat(parts), on="item_id", how="left", maintain_order="left")
+    return rows.with_columns(label_quality=pl.when("weak_label").then("score"))
 
 
 @method("crowdlab", unit="item", needs=_NEEDS, item_wise=False)

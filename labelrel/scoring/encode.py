@@ -146,29 +146,50 @@ def texts(names: pl.Series, codes: npt.NDArray[np.integer]) -> pl.Series:
 class Column:
     """Collects one column in pieces and turns it into codes.
 
-    One dictionary serves all pieces, and a run of equal values is looked up once: the rows of an
-    item stand together in most tables.
+    One dictionary of texts serves all pieces, and as little as possible is looked up in it: a run of
+    equal values once, since the rows of an item stand together in most tables, and whole numbers of
+    a narrow range once per number and piece.
+
+    Args:
+        in_order: whether codes count up in order of first appearance; else in any order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_order: bool) -> None:
+        self._in_order = in_order
         self._categories: pl.Categories = pl.Categories.random()
-        self._codes: list[npt.NDArray[np.int64]] = []
+        self._codes: list[Codes] = []
         self._names: list[pl.Series] = []
         self._seen = 0
+        self._last: pl.Series | None = None
 
     def add(self, column: pl.Series) -> None:
-        """Take the next piece, a column of texts; null stays null."""
-        runs = column.rle_id().to_numpy() if len(column) else np.empty(0, np.uint32)
-        heads = np.flatnonzero(np.diff(runs.astype(np.int64), prepend=-1))
-        distinct = column.gather(heads)
-        physical = distinct.cast(pl.Categorical(self._categories)).to_physical()
-        codes = physical.cast(pl.Int64).fill_null(ABSTAINED).to_numpy()
+        """Take the next piece, texts or whole numbers; null stays null."""
+        if self._in_order:
+            runs = column.rle_id().to_numpy()
+            heads = np.flatnonzero(np.diff(runs.astype(np.int64), prepend=-1))
+            self._codes.append(self._look_up(column.gather(heads))[runs])
+        elif _is_narrow(column):
+            low = int(column.min() or 0)  # type: ignore[arg-type]
+            place = (column.cast(pl.Int64) - low).fill_null(_NARROW).to_numpy()
+            there = np.flatnonzero(np.bincount(place, minlength=_NARROW + 1)[:_NARROW])
+            code = np.full(_NARROW + 1, ABSTAINED, dtype=np.int32)
+            code[there] = self._look_up(pl.Series(there + low))
+            self._codes.append(code[place])
+        else:
+            self._codes.append(self._look_up(column))
+
+    def _look_up(self, column: pl.Series) -> Codes:
+        """Return the codes of values, and remember the new ones."""
+        text = column.cast(pl.String)
+        # polars forgets the dictionary with the last column that uses it, and would count from 0 again
+        self._last = text.cast(pl.Categorical(self._categories))
+        codes = self._last.to_physical().cast(pl.Int64).fill_null(ABSTAINED).to_numpy()
         new = codes >= self._seen
         if new.any():
             fresh, first = np.unique(codes[new], return_index=True)  # codes count up in order of appearance
-            self._names.append(distinct.gather(np.flatnonzero(new)[first]))
+            self._names.append(text.gather(np.flatnonzero(new)[first]))
             self._seen += len(fresh)
-        self._codes.append(codes.astype(np.int32)[runs])
+        return codes.astype(np.int32)
 
     def finish(self) -> tuple[Codes, pl.Series]:
         """Return the codes of all pieces, by first appearance, and the text of each code."""
@@ -176,6 +197,16 @@ class Column:
         self._codes = []
         names = pl.concat(self._names) if self._names else pl.Series([], dtype=pl.String)
         return codes.astype(np.int32, copy=False), names
+
+
+_NARROW = 1 << 16  # distinct whole numbers for which a table of all of them is worth its while
+
+
+def _is_narrow(column: pl.Series) -> bool:
+    if not column.dtype.is_integer() or not len(column):
+        return False
+    low, high = column.min(), column.max()
+    return low is not None and int(high) - int(low) < _NARROW  # type: ignore[arg-type]
 
 
 def by_text(codes: Codes, names: pl.Series) -> tuple[Codes, pl.Series]:
@@ -196,15 +227,18 @@ class Encoder:
 
     def __init__(self, where: str = "answers") -> None:
         self._where = where
-        self._columns = {name: Column() for name in ("item_id", "annotator_id", "answer")}
+        names = ("item_id", "annotator_id", "answer")
+        self._columns = {name: Column(in_order=name == "item_id") for name in names}
         self._variant: Column | None = None
         self._extra: list[pl.DataFrame] = []
         self._rows = 0
 
     def add(self, piece: pl.DataFrame) -> None:
-        """Take the next rows: text columns `item_id`, `annotator_id`, `answer`, maybe `variant_id`, and extra ones.
+        """Take the next rows; all pieces have the same columns.
 
-        All pieces have the same columns.
+        Args:
+            piece: `item_id`, `annotator_id`, `answer` and maybe `variant_id`, texts or whole numbers,
+                and extra columns.
 
         Raises:
             InputError: a null id.
@@ -217,7 +251,7 @@ class Encoder:
             column.add(piece[name])
         if "variant_id" in piece.columns:
             if self._variant is None:
-                self._variant = Column()
+                self._variant = Column(in_order=False)
             self._variant.add(piece["variant_id"])
         self._extra.append(piece.drop(*ids, "answer"))
         self._rows += piece.height

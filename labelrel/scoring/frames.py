@@ -54,6 +54,10 @@ def to_polars(frame: Frame, where: str) -> pl.DataFrame:
         raise InputError(f"{where} cannot be read as a table: {' '.join(str(error).split())}") from None
 
 
+EXTRA = tuple(_EXTRA_TYPES)
+"""Their names."""
+
+
 def read_answers(frame: Frame, where: str = "answers") -> Votes:
     """Return the votes of an answers table; only `item_id` and `answer` are required.
 
@@ -90,7 +94,7 @@ def _whole(frame: pl.DataFrame | pl.LazyFrame, names: tuple[str, ...]) -> frozen
 
 
 def as_answers(table: pl.DataFrame, where: str, whole: frozenset[str] = frozenset()) -> pl.DataFrame:
-    """Return the columns of an answers table that methods read, ids and answers as text.
+    """Return the columns of an answers table that methods read, ids and answers as text or whole numbers.
 
     Args:
         table: the whole table or a piece of it.
@@ -104,7 +108,7 @@ def as_answers(table: pl.DataFrame, where: str, whole: frozenset[str] = frozense
     if "annotator_id" not in table.columns:
         table = table.with_columns(pl.lit(ANNOTATOR).alias("annotator_id"))
     keys = [name for name in KEYS if name in table.columns]
-    columns = [_as_text(table[key], where, key in whole) for key in keys]
+    columns = [_as_name(table[key], where, key in whole) for key in keys]
     for name, dtype in _EXTRA_TYPES.items():
         if name in table.columns and table.schema[name] != pl.Null():
             columns.append(_as_number(table[name], dtype, where))
@@ -152,13 +156,18 @@ def read_gold(frame: Frame | None, where: str = "gold") -> pl.DataFrame | None:
 
 
 def _as_text(column: pl.Series, where: str, whole: bool = False) -> pl.Series:
+    return _as_name(column, where, whole).cast(pl.String)
+
+
+def _as_name(column: pl.Series, where: str, whole: bool) -> pl.Series:
+    """Return a column of texts or whole numbers."""
     if column.dtype.is_nested():
         raise InputError(f"{where}: column '{column.name}' holds {column.dtype}, not one value per row.")
     if column.dtype.is_float():
         column = column.fill_nan(None)
         if whole:
             column = column.cast(pl.Int64)
-    return column.cast(pl.String)
+    return column if column.dtype.is_integer() else column.cast(pl.String)
 
 
 def _as_number(column: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:

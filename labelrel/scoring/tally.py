@@ -61,7 +61,7 @@ class Tally:
         """(P,) entropy of the item's vote shares in nats, on each of its rows; NaN without a counted answer."""
         share = self.share
         total = np.abs(self.sum(share * np.log(share)))
-        return self.spread(np.round(total, _DECIMALS))
+        return self.spread(np.asarray(np.round(total, _DECIMALS), dtype=np.float64))
 
     def reliability(self, temperature: float | Literal["auto"]) -> Floats:
         """(P,) softmax of the item's vote shares over its distinct observed answers; NaN without one.

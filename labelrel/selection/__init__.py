@@ -1,13 +1,15 @@
 """Scores → training set: which items train, with which label, and how much each counts.
 
 A rule is one registered function of a `Pool`, the items of one split. Only a control may see gold
-labels; `select` hands them to nobody else.
+labels of those items; `select` hands them to nobody else. A rule that needs a few gold labels to set a
+threshold reads those of split gold_dev, whose items never train.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -17,6 +19,7 @@ from labelrel.schema import check_scores, require_columns, require_split
 from labelrel.selection import labels as _labels  # noqa: F401  (these modules register their rules, listed in this order)
 from labelrel.selection import paper as _paper  # noqa: F401
 from labelrel.selection import quality as _quality  # noqa: F401
+from labelrel.selection import target as _target  # noqa: F401
 
 # isort: split
 from labelrel.selection import controls as _controls  # noqa: F401
@@ -66,8 +69,13 @@ def select(
     settings = rule.parse(params or {}, f"select.{name}")
     check_scores(scores)
     require_columns(answers, ["item_id", "variant_id", "answer"], "answers")
-    require_columns(items, ["item_id", "split", *["gold_label"] * rule.reads_gold], "items")
+    reads_any = rule.reads_gold or rule.reads_gold_dev
+    require_columns(items, ["item_id", "split", *["gold_label"] * reads_any], "items")
+    if rule.reads_gold_dev and split == "gold_dev":
+        raise InputError(f"rule '{name}' sets its threshold on split 'gold_dev' and cannot choose from it too.")
     pool = _pool(rule, scores, answers, require_split(items, split), seed)
+    if rule.reads_gold_dev:
+        pool = replace(pool, gold_dev=_gold_dev(scores, items))
     chosen: pl.DataFrame = rule.function(pool, settings)
     if "variant_id" not in chosen.columns:
         chosen = chosen.with_columns(variant_id=pl.lit(None, pl.String))
@@ -111,6 +119,11 @@ def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]
 def _variant_number() -> pl.Expr:
     """Variant "10" comes after "9"; names that are no numbers come last, by the alphabet."""
     return pl.col("variant_id").cast(pl.Int64, strict=False)
+
+
+def _gold_dev(scores: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    gold = items.filter(pl.col("split") == "gold_dev").select("item_id", "gold_label").drop_nulls("gold_label")
+    return gold.join(scores, on="item_id", how="inner", maintain_order="left").select(*scores.columns, "gold_label")
 
 
 def _pool(rule: Rule, scores: pl.DataFrame, answers: pl.DataFrame, items: pl.DataFrame, seed: int) -> Pool:

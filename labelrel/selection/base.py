@@ -18,10 +18,10 @@ Role = Literal["method", "control", "ceiling"]
 Protocol = Literal["default", "paper"]
 
 
-def _within(low: float, high: float, *, open_low: bool) -> AfterValidator:
+def _within(low: float, high: float, *, open_low: bool, open_high: bool = False) -> AfterValidator:
     def check(value: float) -> float:
-        if not low <= value <= high or (open_low and value == low):
-            raise ValueError(f"must lie in {'(' if open_low else '['}{low:g}, {high:g}]")
+        if not low <= value <= high or (open_low and value == low) or (open_high and value == high):
+            raise ValueError(f"must lie in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}")
         return value
 
     return AfterValidator(check)
@@ -29,6 +29,7 @@ def _within(low: float, high: float, *, open_low: bool) -> AfterValidator:
 
 Quantile = Annotated[float, _within(0, 1, open_low=False)]
 Fraction = Annotated[float, _within(0, 1, open_low=True)]
+Inside = Annotated[float, _within(0, 1, open_low=True, open_high=True)]
 
 
 class Params(plugin.Params):
@@ -57,6 +58,8 @@ class Pool:
         first: rows of those items that were asked first, parsed or not; one per item.
         scores: rows of those items.
         seed: of everything that is drawn.
+        gold_dev: score rows of the items of split gold_dev that have a gold label, with it as
+            `gold_label`; None unless the rule is registered to read it.
     """
 
     items: pl.DataFrame
@@ -64,6 +67,7 @@ class Pool:
     first: pl.DataFrame
     scores: pl.DataFrame
     seed: int
+    gold_dev: pl.DataFrame | None = None
 
     def rows(self, method: str) -> pl.DataFrame:
         """Return the score rows of one method.
@@ -88,11 +92,21 @@ class Pool:
         Returns:
             One row per item: `item_id, answer, score, reliability, label_quality`.
         """
-        rows = self.rows(method).filter(pl.col("weak_label") & pl.col("answer").is_not_null())
+        rows = _weak_labels(self.rows(method))
         columns = ["answer", "score", "reliability", "label_quality"]
         return self.items.select("item_id").join(
             rows.select("item_id", *columns), on="item_id", how="inner", maintain_order="left"
         )
+
+    def gold_labels(self, method: str) -> pl.DataFrame:
+        """Return the weak labels of one method on gold_dev beside their gold labels, in order of items.
+
+        Returns:
+            One row per item that has both: `item_id, answer, label_quality, gold_label`.
+        """
+        assert self.gold_dev is not None, "the rule is not registered with reads_gold_dev"
+        rows = _weak_labels(self.gold_dev.filter(pl.col("method") == method))
+        return rows.select("item_id", "answer", "label_quality", "gold_label")
 
     def drawn_order(self, item_ids: pl.Series) -> pl.Series:
         """Return the rank of each item in a random order, (N,); the order of rows does not matter."""
@@ -110,24 +124,43 @@ class Rule(plugin.Plugin):
     Attributes:
         function: (pool, params) → `item_id, answer, weight` and maybe `variant_id`, in any order.
         role: `method`; `control`: no method of its own, but what makes a claim honest; `ceiling`.
-        reads_gold: whether it sees gold labels; no method may.
+        reads_gold: whether it sees gold labels of the items it chooses from; no method may.
+        reads_gold_dev: whether it sees those of split gold_dev, none of whose items train.
     """
 
     params: type[Params] = Params
     role: Role
     reads_gold: bool
+    reads_gold_dev: bool = False
 
 
 rules: Registry[Rule] = Registry("selection rule")
 
 
 def rule(
-    name: str, params: type[Params] = Params, *, role: Role = "method", reads_gold: bool = False
+    name: str,
+    params: type[Params] = Params,
+    *,
+    role: Role = "method",
+    reads_gold: bool = False,
+    reads_gold_dev: bool = False,
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers a function as the rule `name`."""
 
     def add(function: Function) -> Function:
-        rules.add(name, Rule(name=name, function=function, params=params, role=role, reads_gold=reads_gold))
+        entry = Rule(
+            name=name,
+            function=function,
+            params=params,
+            role=role,
+            reads_gold=reads_gold,
+            reads_gold_dev=reads_gold_dev,
+        )
+        rules.add(name, entry)
         return function
 
     return add
+
+
+def _weak_labels(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("weak_label") & pl.col("answer").is_not_null())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
-from labelrel.errors import InputError
-from labelrel.scoring import label_probs_source, score
+from labelrel.errors import ConfigError, InputError
+from labelrel.scoring import label_probs_source, methods, score
+
+CROWD = Path(__file__).resolve().parents[2] / "../shared/data/crowd"
 
 # 4 items, 3 variants, 3 classes
 LABELS = np.array([[0, 0, 1], [2, 2, 2], [1, 0, 1], [0, 1, 2]])
@@ -70,6 +74,125 @@ def test_consensus_equals_cleanlab(name, consensus, probs):
     assert weak["label_quality"].equals(weak["score"].alias("label_quality"))
 
 
+FILTERS = ["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]
+FILTERS += ["low_normalized_margin", "low_self_confidence"]
+
+
+def noisy(num_items: int = 150, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """One label per item, a third of them wrong, and a classifier's probabilities, mostly right."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(num_classes, size=num_items)
+    labels = np.where(rng.random(num_items) < 1 / 3, rng.integers(num_classes, size=num_items), truth)
+    logits = rng.normal(size=(num_items, num_classes)) + 2.5 * (np.arange(num_classes) == truth[:, None])
+    return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("filter_by", FILTERS)
+def test_confident_learning_equals_cleanlab(filter_by):
+    from cleanlab.filter import find_label_issues
+
+    labels, probs = noisy()
+    scores = score(long(labels[:, None], probs), ["confident_learning"], params=by_filter(filter_by))
+    order = scores["item_id"].str.slice(1).cast(pl.Int64).to_numpy()
+    issue = find_label_issues(labels, probs, filter_by=filter_by, n_jobs=1)
+    assert 0 < issue.sum() < len(issue)
+    assert scores["score"].to_list() == np.where(issue, 0.0, 1.0)[order].tolist()
+    assert scores["label_quality"].equals(scores["score"].alias("label_quality"))
+
+
+def by_filter(name: str) -> dict[str, dict[str, str]]:
+    return {"confident_learning": {"filter_by": name}}
+
+
+def test_confident_learning_knows_all_of_cleanlabs_filters():
+    import inspect
+    import re
+
+    from cleanlab import filter as theirs
+
+    listed = re.search(r"assert filter_by in \[(.*?)\]", inspect.getsource(theirs.find_label_issues), re.S)
+    assert set(re.findall(r'"(\w+)"', listed[1])) == set(FILTERS)
+    with pytest.raises(ConfigError, match=r"confident_learning\.filter_by .*'prune_by_class'.* got 'prune'"):
+        score(long(LABELS, PROBS), ["confident_learning"], params=by_filter("prune"))
+
+
+def test_confident_learning_judges_the_weak_label_and_stands_on_every_row():
+    # the votes say 1, the probabilities 0: an issue of answer 1, on the row of answer 0 too
+    labels = np.array([[0, 0, 0]] * 5 + [[1, 1, 1]] * 5 + [[1, 1, 0]])
+    probs = np.array([[0.9, 0.1]] * 5 + [[0.1, 0.9]] * 5 + [[0.95, 0.05]])
+    scores = score(long(labels, probs), ["confident_learning"])
+    last = scores.filter(item_id="q10").select("answer", "weak_label", "score", "label_quality").rows()
+    assert last == [("1", True, 0.0, 0.0), ("0", False, 0.0, None)]
+    assert scores.filter(pl.col("item_id") != "q10")["score"].to_list() == [1.0] * 10
+
+
+@pytest.mark.parametrize("filter_by", FILTERS)
+def test_a_single_class_can_not_be_confused(filter_by):
+    answers = pl.DataFrame({"item_id": ["q", "q", "r"], "answer": ["2", "2", "2"]})
+    scores = score(answers, ["confident_learning"], params=by_filter(filter_by))
+    assert scores.select("score", "label_quality", "weak_label").rows() == [(None, None, True)] * 2
+
+
+def test_confident_learning_leaves_out_items_without_an_answer():
+    labels, probs = noisy(30)
+    answers = long(labels[:, None], probs)
+    silent = answers.with_columns(pl.when(pl.col("item_id") != "q3").then("answer").alias("answer"))
+    scores = score(silent, ["confident_learning"])
+    assert scores.filter(item_id="q3").select("score", "label_quality").row(0) == (None, None)
+    rest = answers.filter(pl.col("item_id") != "q3")
+    assert scores.filter(pl.col("item_id") != "q3").equals(score(rest, ["confident_learning"]))
+    # in the paper's protocol "no answer" is a weak label, and none that can be an issue
+    assert score(silent, ["confident_learning"], protocol="paper").filter(item_id="q3")["score"].to_list() == [None]
+
+
+def test_no_method_here_is_item_wise():
+    # the number of classes of texts is the table's: ln 3 and not ln 2 turns x = H / ln K / p
+    texts = pl.DataFrame({"item_id": [*"qqqr"], "answer": ["cat", "cat", "dog", "owl"]})
+    name = "confidence_weighted_entropy"
+    assert score(texts, [name])["score"][0] != score(texts.filter(item_id="q"), [name])["score"][0]
+    adapters = ["self_confidence", "normalized_margin", name, "confident_learning", "crowdlab", "agreement"]
+    assert not any(methods.get(adapter).item_wise for adapter in adapters)
+
+
+@pytest.mark.parametrize("table", ["d_Duck_Identification", "s4_Dog_data"])
+def test_on_crowd_labels_all_adapters_equal_cleanlab(table):
+    from cleanlab import filter as issues
+    from cleanlab import multiannotator, rank
+
+    file = CROWD / f"{table}.answer.csv"
+    if not file.is_file():
+        pytest.skip(f"the crowd data set is not here: {file}")
+    answers = pl.read_csv(file, infer_schema=False).rename({"question": "item_id", "worker": "annotator_id"})
+    item_ids, workers, classes = (sorted(answers[column].unique()) for column in ("item_id", "annotator_id", "answer"))
+    wide = np.full((len(item_ids), len(workers)), np.nan)
+    for item, worker, answer in answers.select("item_id", "annotator_id", "answer").rows():
+        assert np.isnan(wide[item_ids.index(item), workers.index(worker)])
+        wide[item_ids.index(item), workers.index(worker)] = classes.index(answer)
+    shares = np.stack([(wide == k).sum(axis=1) for k in range(len(classes))], axis=1).astype(float)
+    shares /= shares.sum(axis=1, keepdims=True)
+
+    def ours(name: str, **params: str) -> pl.DataFrame:
+        frame = score(answers, [name], params={name: params}).filter("weak_label").sort("item_id")
+        assert frame["item_id"].to_list() == item_ids
+        return frame
+
+    given = np.array([classes.index(answer) for answer in ours("share")["answer"]])
+    for name in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
+        expected = rank.get_label_quality_scores(given, shares, method=name)
+        np.testing.assert_allclose(ours(name)["score"].to_numpy(), expected, rtol=0, atol=1e-9)
+    for name in FILTERS:
+        found = issues.find_label_issues(given, shares, filter_by=name, n_jobs=1)
+        assert ours("confident_learning", filter_by=name)["score"].to_list() == np.where(found, 0.0, 1.0).tolist()
+    for name, consensus in (("crowdlab", "best_quality"), ("agreement", "majority_vote")):
+        np.random.seed(0)  # for cleanlab's last ties, drawn after all others
+        expected = multiannotator.get_label_quality_multiannotator(
+            wide, shares, quality_method=name, consensus_method=consensus, verbose=False
+        )["label_quality"]
+        got = ours(name)
+        assert [classes.index(answer) for answer in got["answer"]] == expected["consensus_label"].to_list()
+        np.testing.assert_allclose(got["score"].to_numpy(), expected["consensus_quality_score"], rtol=0, atol=1e-9)
+
+
 def test_certain_answers_have_the_best_quality_where_cleanlab_says_zero():
     scores = score(
         pl.DataFrame({"item_id": ["q", "q", "r", "r"], "answer": ["0", "0", "0", "1"]}), ["confidence_weighted_entropy"]
@@ -107,6 +230,24 @@ def test_number_of_classes_comes_from_the_items():
         x = entropy / np.log(k) / (2 / 3)
         got = score(answers, ["confidence_weighted_entropy"], items=given).filter("weak_label")["score"].item()
         assert got == pytest.approx(np.log1p(x) / x)
+
+
+def test_number_of_classes_comes_from_the_user_where_items_do_not_tell():
+    from labelrel.scoring.classes import class_groups
+    from labelrel.scoring.frames import read_answers
+
+    def sizes(answers: list[str], items: pl.DataFrame | None = None, choices: int | None = 4) -> dict[str, list[str]]:
+        rows = pl.DataFrame({"item_id": [f"q{i}" for i in range(len(answers))], "answer": answers})
+        groups = class_groups(read_answers(rows).frame(), items, choices)
+        return {item: group.classes for group in groups for item in group.item_ids}
+
+    assert sizes(["0", "1"]) == {"q0": ["0", "1", "2", "3"], "q1": ["0", "1", "2", "3"]}
+    assert sizes(["0", "1"], choices=None) == {"q0": ["0", "1"], "q1": ["0", "1"]}
+    # counted from 1, so no item has indices, not even the one without a "4"
+    assert sizes(["1", "4"]) == {"q0": ["1", "4"], "q1": ["1", "4"]}
+    items = pl.DataFrame({"item_id": ["q0", "q1"], "choices": [["a", "b"], None]})
+    assert sizes(["0", "1"], items) == {"q0": ["0", "1"], "q1": ["0", "1", "2", "3"]}
+    assert sizes(["0", "cat"], items) == {"q0": ["0", "1"], "q1": ["cat"]}
 
 
 def test_items_with_different_numbers_of_choices_are_scored_apart():

@@ -1,0 +1,242 @@
+"""M-MSR: skills from how often annotators agree, robust to a few who are odd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from labelrel.errors import InputError
+from labelrel.plugin import Params
+from labelrel.scoring.annotators.blocks import Block, Floats, Ints
+from labelrel.scoring.annotators.finish import Posterior, finish, likelier_unvoted
+from labelrel.scoring.annotators.lanes import Lanes
+from labelrel.scoring.annotators.softmax import uniform_posterior
+from labelrel.scoring.annotators.table import Table, read_table
+from labelrel.scoring.base import Inputs, annotator_model
+from labelrel.scoring.fitted import Fitted
+
+_MOST_PAIRS = 50_000_000  # of annotators who share items, padded to the most that one has
+
+
+class MmsrParams(Params):
+    """Parameters of M-MSR."""
+
+    iterations: int = Field(10_000, ge=1, description="at most so many rounds")
+    tolerance: float = Field(1e-10, ge=0, description="stops when the skills' products change by less (Frobenius norm)")
+
+
+@annotator_model("mmsr", params=MmsrParams)
+def mmsr(inputs: Inputs, params: MmsrParams) -> Fitted:
+    """M-MSR: skills s from pairwise agreement, E[(K agree_rt - 1) / (K - 1)] = s_r s_t, trimmed against outliers.
+
+    The products are completed to rank one by turns, s_r = trimmed mean of product_rt / s_t over the
+    annotators t that share items with r: the floor(d/2) - 1 largest above and smallest below the
+    present s_r are left out, d the fewest such annotators of anyone. Sides: the leading eigenvector of the
+    products weighed by shared items, the right side being that of the larger skill. P(right) = s (K - 1) / K + 1 / K, and the
+    posterior is that of independent votes with these accuracies, every class alike beforehand: votes
+    weigh ln(P (K - 1) / (1 - P)). Of each annotator, `accuracy` is P, null for one who shares no item
+    with another and counts like the others' mean.
+
+    Raises:
+        InputError: no two annotators share an item, or too many pairs of annotators do.
+
+    Source: Ma & Olshevsky 2020 (arXiv 2010.12181), "Adversarial crowdsourcing through robust rank-one
+    matrix completion"; trimming and limits of s as crowd-kit 1.4 `MMSR`, which however takes annotators
+    without a shared item for opponents when it finds the sides.
+    """
+    with Lanes() as lanes:
+        table = read_table(inputs, lanes)
+        pairs = read_pairs(table, lanes)
+        possible = table.most_possible
+        accuracy = accuracies(pairs, signed(pairs, magnitudes(pairs, params)))
+        weight = np.log(accuracy * (possible - 1) / (1 - accuracy))
+        posteriors = lanes.map(lambda block: _posterior(block, weight, possible, len(table.classes)), table.blocks)
+        rated = table.annotators(accuracy=np.where(pairs.number > 0, accuracy, np.nan))
+        return finish(inputs.votes, table, posteriors, rated, lanes)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How annotators agree with those they share items with: M annotators, at most W others each.
+
+    Attributes:
+        other: (M, W) the others; 0 where there are fewer.
+        product: (M, W) estimate of the product of both skills; NaN where there are fewer.
+        common: (M, W) answer pairs that were compared; 0 where there are fewer.
+        number: (M,) others of each annotator.
+        num_rows: (M,) answers of each annotator.
+        num_items: items.
+        possible: K.
+    """
+
+    other: Ints
+    product: Floats
+    common: Floats
+    number: Ints
+    num_rows: Ints
+    num_items: int
+    possible: int
+
+
+def read_pairs(table: Table, lanes: Lanes) -> Pairs:
+    """Return how annotators agree.
+
+    Raises:
+        InputError: nobody shares an item, or too many do.
+    """
+    common = _products(table, lanes, "by_item")
+    agree = _products(table, lanes, "by_pair")
+    num_raters = len(table.raters)
+    number = np.diff(common.indptr).astype(np.int64)
+    width = int(number.max(initial=0))
+    if width == 0:
+        raise InputError(
+            "mmsr compares annotators on the items that both answered, and no two annotators share an item; "
+            "majority, share and entropy need no comparison."
+        )
+    if num_raters * width > _MOST_PAIRS:
+        raise InputError(
+            f"mmsr compares all pairs of annotators, and {num_raters} annotators of whom one shares items with {width} "
+            f"are more than {_MOST_PAIRS} pairs; one_coin, glad, wawa and majority have no such limit."
+        )
+    rows = np.repeat(np.arange(num_raters), number)
+    column = np.arange(len(rows)) - common.indptr[rows]
+    agreed = np.zeros(len(rows))  # pairs that never agreed are not in the second product
+    keys = rows * num_raters + common.indices
+    agreeing = np.repeat(np.arange(num_raters), np.diff(agree.indptr)) * num_raters + agree.indices
+    agreed[np.searchsorted(keys, agreeing)] = agree.data
+    other = np.zeros((num_raters, width), dtype=np.int64)
+    product, weight = np.full((num_raters, width), np.nan), np.zeros((num_raters, width))
+    other[rows, column] = common.indices
+    product[rows, column] = (agreed / common.data * table.most_possible - 1) / (table.most_possible - 1)
+    weight[rows, column] = common.data
+    return Pairs(other, product, weight, number, table.num_rows, table.num_answered, table.most_possible)
+
+
+def _products(table: Table, lanes: Lanes, which: str) -> Any:
+    """(M, M) sparse: how many answers of two annotators meet in an item, or in an (item, answer) pair."""
+    from scipy.sparse import coo_array, csr_array
+
+    shape = (len(table.raters), len(table.raters))
+
+    def run(blocks: Any) -> Any:
+        total = csr_array(shape)
+        for block in blocks:
+            matrix = getattr(block, which)
+            total = total + matrix.T.tocsr() @ matrix
+        return total
+
+    total = csr_array(shape)
+    for part in lanes.over(run, table.blocks):
+        total = total + part
+    coo = coo_array(total)
+    rows, columns = coo.coords
+    apart = rows != columns
+    found = csr_array((coo.data[apart], (rows[apart], columns[apart])), shape=shape)
+    found.sort_indices()
+    return found
+
+
+def magnitudes(pairs: Pairs, params: MmsrParams, start: Floats | None = None) -> Floats:
+    """(M,) |s|, by robust completion of the products to rank one; NaN for an annotator without others.
+
+    Args:
+        pairs: the products.
+        params: how long and how far.
+        start: (M,) where both factors start; None: the same for all.
+    """
+    size = np.abs(pairs.product)
+    trim = max(int(pairs.number[pairs.number > 0].min()) // 2 - 1, 0)
+    left = right = np.full(len(size), 0.5) if start is None else start
+    for _ in range(params.iterations):
+        new_right = _trimmed(size, left[pairs.other], right, trim, pairs)
+        new_left = _trimmed(size, new_right[pairs.other], left, trim, pairs)
+        moved = _distance(new_left, new_right, left, right)
+        left, right = new_left, new_right
+        if moved < params.tolerance:
+            break
+    group = _components(pairs)
+    one, two = (np.sqrt(np.bincount(group, side**2))[group] for side in (left, right))
+    return np.where(pairs.number > 0, left / np.sqrt(one / np.where(two > 0, two, 1.0)), np.nan)
+
+
+def _trimmed(size: Floats, divisor: Floats, present: Floats, trim: int, pairs: Pairs) -> Floats:
+    """(M,) mean of size / divisor without the `trim` largest above and smallest below the present value."""
+    ratio = np.divide(size, divisor, out=np.full(size.shape, np.nan), where=divisor > 0)
+    here = ~np.isnan(ratio)
+    if trim:
+        ratio.sort(axis=1)  # NaN last
+        number = here.sum(axis=1)
+        low = np.minimum((ratio < present[:, None]).sum(axis=1), trim)
+        high = number - np.minimum((ratio > present[:, None]).sum(axis=1), trim)
+        place = np.arange(ratio.shape[1])
+        here = (place >= low[:, None]) & (place < high[:, None])
+    kept = here.sum(axis=1)
+    mean = np.where(here, ratio, 0.0).sum(axis=1) / np.maximum(kept, 1)
+    # a single product of 0 would take both skills to 0 for good
+    mean[(kept == 1) & (mean == 0)] = 1 / np.sqrt(pairs.num_items)
+    return np.where(kept > 0, mean, present)
+
+
+def _distance(left: Floats, right: Floats, old_left: Floats, old_right: Floats) -> float:
+    """Frobenius norm of left right' - old_left old_right', in the span of two vectors rather than as a matrix."""
+    _, of_left = np.linalg.qr(np.stack([left, old_left], axis=1))
+    _, of_right = np.linalg.qr(np.stack([right, -old_right], axis=1))
+    return float(np.linalg.norm(of_left @ of_right.T))
+
+
+def _components(pairs: Pairs) -> Ints:
+    """(M,) which annotators are linked by shared items, directly or through others."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, columns = np.nonzero(pairs.common)
+    shape = (len(pairs.number), len(pairs.number))
+    links = csr_array((np.ones(len(rows)), (rows, pairs.other[rows, columns])), shape=shape)
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+
+
+_SIDE_ROUNDS = 1000
+
+
+def signed(pairs: Pairs, size: Floats) -> Floats:
+    """(M,) s: the magnitudes with the side that each annotator is on.
+
+    Sides are the signs of the leading eigenvector of D^-1/2 W D^-1/2, W the products weighed by what
+    they rest on and D the row sums of |W|, found by power iteration in every component at once.
+    """
+    weight = np.where(pairs.common > 0, pairs.product, 0.0) * pairs.common
+    degree = np.sqrt(np.maximum(np.abs(weight).sum(axis=1), np.finfo(np.float64).tiny))
+    weight = weight / degree[:, None] / degree[pairs.other]
+    group = _components(pairs)
+    vector = np.where(pairs.number > 0, size, 0.0) + 1 / np.sqrt(pairs.num_items)
+    for _ in range(_SIDE_ROUNDS):
+        new = vector + (weight * vector[pairs.other]).sum(axis=1)  # shifted: the largest, not the most negative
+        norm = np.sqrt(np.bincount(group, new**2))[group]
+        new = np.divide(new, norm, out=np.zeros(len(new)), where=norm > 0)
+        done = np.abs(new - vector).max() < 1e-9
+        vector = new
+        if done:
+            break
+    skill = np.where(vector < 0, -size, size)
+    right = np.bincount(group, np.nan_to_num(skill) * pairs.num_rows)[group]
+    return np.where(right < 0, -skill, skill)
+
+
+def accuracies(pairs: Pairs, skill: Floats) -> Floats:
+    """(M,) probability of being right: s away from its limits by 1 / sqrt(items), the mean where s is unknown."""
+    possible, slack = pairs.possible, 1 / np.sqrt(pairs.num_items)
+    limited = np.maximum(np.minimum(skill, 1 - slack), slack - 1 / (possible - 1))
+    known = pairs.number > 0
+    limited[~known] = limited[known].mean()
+    return np.asarray(limited * (possible - 1) / possible + 1 / possible)
+
+
+def _posterior(block: Block, weight: Floats, possible: int, num_classes: int) -> Posterior:
+    logit = block.by_pair @ weight
+    logit += block.votes * np.log((block.possible - 1) / (possible - 1))[block.item]
+    probs, unvoted, _ = uniform_posterior(block, logit)
+    return Posterior(probs, likelier_unvoted(block, probs, unvoted, np.ones(num_classes)))

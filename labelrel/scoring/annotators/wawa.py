@@ -1,0 +1,70 @@
+"""Worker agreement with aggregate: one re-vote with the annotators weighed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from labelrel.plugin import Params
+from labelrel.scoring.annotators.blocks import Block, Floats
+from labelrel.scoring.annotators.finish import NOBODY, Posterior, finish
+from labelrel.scoring.annotators.lanes import Lanes
+from labelrel.scoring.annotators.majority import agreement
+from labelrel.scoring.annotators.table import read_table
+from labelrel.scoring.base import Inputs, annotator_model
+from labelrel.scoring.fitted import Fitted
+
+
+class WawaParams(Params):
+    """Parameters of Wawa."""
+
+    ties: Literal["shared", "first"] = Field(
+        "shared",
+        description="an item's majority where t answers are tied: 1/t of each, or the first by name as in crowd-kit",
+    )
+
+
+@annotator_model("wawa", params=WawaParams, uses_gold=True)
+def wawa(inputs: Inputs, params: WawaParams) -> Fitted:
+    """Majority vote weighed by how often each annotator agrees with the majority (Wawa).
+
+    weight_r = share of r's answers that are the item's majority answer; `score` = `label_quality` =
+    sum of the weights behind the answer / sum of all weights of the item. Where t answers share the
+    most votes each counts 1/t, the expectation of a fair draw, so that no answer is favoured;
+    `ties: first` takes the first by name, as crowd-kit does, and then names matter. An item with gold rates its annotators by the gold label instead of the majority; its own posterior stays
+    the weighed vote. Of each annotator, `accuracy` is the weight. Where all weights of an item are 0
+    its votes count the same.
+
+    Source: "worker agreement with aggregate", Appen; crowd-kit 1.4 `Wawa` (equal where no vote is tied, or
+    with `ties: first`).
+    """
+    with Lanes() as lanes:
+        table = read_table(inputs, lanes)
+        right = np.zeros(len(table.raters))
+        for part in lanes.map(lambda block: agreement(block, _reference(block, params.ties)), table.blocks):
+            right += part
+        weight = right / np.maximum(table.num_rows, 1)
+        posteriors = lanes.map(lambda block: Posterior(_shares(block, weight), NOBODY), table.blocks)
+        return finish(inputs.votes, table, posteriors, table.annotators(accuracy=weight), lanes)
+
+
+def _reference(block: Block, ties: Literal["shared", "first"]) -> Floats:
+    """(P,) 1 for the answer that is taken for right, or 1/t for each of t tied ones."""
+    votes = block.votes.astype(np.float64)
+    top = (votes == block.most(votes)[block.item]).astype(np.float64)
+    if ties == "shared":
+        top /= (block.pairs_of_item @ top)[block.item]
+    else:
+        place = np.flatnonzero(top)
+        later = np.diff(block.item[place], prepend=-1) == 0
+        top[place[later]] = 0.0
+    block.pin(top)
+    return top
+
+
+def _shares(block: Block, weight: Floats) -> Floats:
+    behind = block.by_pair @ weight
+    total = (block.pairs_of_item @ behind)[block.item]
+    return np.divide(behind, total, out=block.shares(), where=total > 0)
