@@ -13,8 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from labelrel import files
-from labelrel.errors import ConfigError, InputError
-from labelrel.schema import require_columns
+from labelrel.errors import ConfigError
+from labelrel.schema import their_columns
 from labelrel.show import print_table
 
 if TYPE_CHECKING:
@@ -81,11 +81,7 @@ def agree_table(path: Path, options: AgreeOptions | None = None) -> dict[str, An
     options = options or AgreeOptions()
     table, where = files.read_table(path), str(path)
     names = {ours: options.columns.get(ours, ours) for ours in ("item_id", "annotator_id", "variant_id", "answer")}
-    needed = [theirs for ours, theirs in names.items() if ours in ("item_id", "answer") or ours != theirs]
-    require_columns(table, needed, where)
-    there = {ours: theirs for ours, theirs in names.items() if theirs in table.columns}
-    if len(set(there.values())) < len(there):
-        raise InputError(f"one column cannot be two things: {', '.join(f'{o} = {t}' for o, t in there.items())}.")
+    there = their_columns(names, table.columns, where)
     return agree(
         read_answers(table.select(pl.col(theirs).alias(ours) for ours, theirs in there.items()), where), options
     )

@@ -103,13 +103,14 @@ def agree(
     annotator_col: AnnotatorCol = "annotator_id",
     variant_col: VariantCol = "variant_id",
     answer_col: AnswerCol = "answer",
+    choices: Annotated[int | None, typer.Option(help="Number of choices, where answers are their indices.")] = None,
     top: Annotated[int, typer.Option(help="Number of disputed items to name.", min=0)] = 10,
     out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Say how well annotators agree, who and which position is biased, and what is disputed."""
     from labelrel.agree import AgreeOptions, agree_table, show_agreement
 
-    options = AgreeOptions(columns=_columns(item_col, annotator_col, variant_col, answer_col), top=top)
+    options = AgreeOptions(columns=_columns(item_col, annotator_col, variant_col, answer_col), choices=choices, top=top)
     _tell(agree_table(answers, options), show_agreement, out, as_json, quiet)
 
 
@@ -117,6 +118,7 @@ def agree(
 def diff(
     old: Annotated[Path, typer.Argument(help="Scores, or a training set.")],
     new: Annotated[Path, typer.Argument(help="The same kind of table.")],
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Which; else all that both have.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Label quality from which a label is kept.")] = None,
     keep: Annotated[float | None, typer.Option(help="Fraction of labels that is kept.")] = None,
     top: Annotated[int, typer.Option(help="Number of items to name in each list.", min=0)] = 10,
@@ -125,7 +127,7 @@ def diff(
     """Compare two scored label sets: flips, shifts, and what enters or leaves the kept set."""
     from labelrel.diff import DiffOptions, diff_tables, show_diff
 
-    options = DiffOptions(threshold=threshold, keep=keep, top=top)
+    options = DiffOptions(method=method, threshold=threshold, keep=keep, top=top)
     _tell(diff_tables(old, new, options), show_diff, out, as_json, quiet)
 
 
@@ -137,12 +139,13 @@ def export(
     method: Annotated[str | None, typer.Option("--method", "-m", help="Which, where there are several.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items table with the questions.")] = None,
     weights: Annotated[bool, typer.Option(help="Weigh rows by label quality.")] = True,
+    kept: Annotated[bool, typer.Option("--kept", help="Only the labels kept at a target accuracy.")] = False,
     as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write weak labels for other tools: training rows with weights, a review queue, Label Studio tasks."""
     from labelrel.export import ExportOptions, export_scores, show_export
 
-    options = ExportOptions(method=method, items=items, weights=weights)
+    options = ExportOptions(method=method, items=items, weights=weights, kept=kept)
     _tell(export_scores(scores, to, out, options), show_export, None, as_json, quiet)
 
 

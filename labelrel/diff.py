@@ -12,7 +12,7 @@ import polars as pl
 
 from labelrel import files
 from labelrel.errors import ConfigError, InputError, UnknownNameError, near_match
-from labelrel.schema import check_scores, require_columns
+from labelrel.schema import check_scores, require_columns, typed
 from labelrel.show import print_table
 
 Kind = Literal["scores", "training set"]
@@ -27,6 +27,7 @@ _TYPES: dict[str, pl.DataType] = {
     "weight": pl.Float64(),
     "kept": pl.Boolean(),
 }
+_RANGES = {"label_quality": (0.0, 1.0), "weight": (0.0, math.inf)}
 """The columns that are compared; a CSV has all of them as text."""
 
 
@@ -168,42 +169,16 @@ def _numbers(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> tuple[Kind, pl.DataFrame]:
     table, where = files.read_table(path), str(path)
     if "method" in table.columns:
-        return "scores", _typed(check_scores(table, where), where)
+        return "scores", typed(check_scores(table, where), _TYPES, where, ranges=_RANGES)
     if "weight" in table.columns:
         require_columns(table, ["item_id", "weight"], where)
         if not {"answer", "target"} & set(table.columns):
             raise InputError(f"{where} has neither 'answer' nor 'target' (found: {', '.join(table.columns)}).")
-        return "training set", _typed(table, where)
+        return "training set", typed(table, _TYPES, where, ranges=_RANGES)
     raise InputError(
         f"{where} is neither scores (a column 'method') nor a training set (a column 'weight') "
         f"(found: {', '.join(table.columns)})."
     )
-
-
-def _typed(table: pl.DataFrame, where: str) -> pl.DataFrame:
-    """Return the columns that are compared, in their types; not a number is null."""
-    columns = []
-    for name in table.columns:
-        if name not in _TYPES:
-            continue
-        column, dtype = table[name], _TYPES[name]
-        if dtype == pl.Boolean() and column.dtype == pl.String():
-            lower = column.str.to_lowercase()
-            typed = lower.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
-        else:
-            typed = column.cast(dtype, strict=False)
-        if typed.null_count() > column.null_count():
-            bad = column.filter(typed.is_null() & column.is_not_null())[0]
-            kind = {pl.Boolean(): "true or false", pl.Float64(): "a number"}.get(dtype, "a text")
-            raise InputError(f"{where}: {name} {bad!r} is not {kind}.")
-        columns.append(typed.fill_nan(None) if dtype == pl.Float64() else typed)
-        if name == "item_id" and typed.null_count():
-            raise InputError(f"{where}: {typed.null_count()} rows have no item_id.")
-        most = {"label_quality": 1.0, "weight": math.inf}.get(name)
-        if most is not None and (strange := typed.filter((typed < 0) | (typed > most) | typed.is_infinite())).len():
-            allowed = "lie in [0, 1]" if most == 1 else "be finite and at least 0"
-            raise InputError(f"{where}: {name} must {allowed}, got {strange[0]:g} ({strange.len()} such rows).")
-    return pl.DataFrame(columns)
 
 
 def _methods(there: list[list[str]], paths: tuple[Path, Path], method: str | None) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,14 +136,18 @@ def check_against_gold(
             "accuracy_all": float((checked["answer"] == checked["gold_label"]).mean()),  # type: ignore[arg-type]
         }
         if known.height:
-            settings = {"confidence": options.level, "resamples": options.resamples, "seed": options.seed}
+            measure = partial(
+                reliability_metrics, confidence=options.level, resamples=options.resamples, seed=options.seed
+            )
             quality, correct = known["label_quality"], known["correct"]
-            found["metrics"] = _plain(reliability_metrics(quality, correct, probability=quality, **settings))
-            found["risk_coverage"] = risk_coverage_interval(quality, correct, **settings).to_dicts()
+            found["metrics"] = _plain(measure(quality, correct, probability=quality))
+            found["risk_coverage"] = risk_coverage_interval(
+                quality, correct, confidence=options.level, resamples=options.resamples, seed=options.seed
+            ).to_dicts()
             if options.calibrate:
                 held_out = cross_fit(options.calibrate, quality, correct, known["item_id"])
                 columns.calibrators[method] = fit_calibrator(options.calibrate, quality, correct, method=method)
-                measured = reliability_metrics(quality, correct, probability=held_out, **settings)
+                measured = measure(quality, correct, probability=held_out)
                 found["calibrated"] = {k: v for k, v in _plain(measured).items() if k in ("brier", "ece", "ece_mass")}
             if options.target_accuracy is not None:
                 found["target"] = _cut(known, mine, options, len(labels))

@@ -18,12 +18,10 @@ from labelrel.batches import Batches, write_batches
 from labelrel.errors import ConfigError, InputError
 from labelrel.goldcheck import Columns, GoldOptions, check_against_gold, from_calibrators
 from labelrel.progress import progress, say
-from labelrel.schema import check_items, require_columns
+from labelrel.schema import check_items, require_columns, their_columns
 
 if TYPE_CHECKING:
     from labelrel.scoring import Scorer, Votes
-
-REQUIRED = ("item_id", "answer")
 
 _HELD_ROWS = 5_000_000  # answers up to which scores are held in memory rather than computed twice
 
@@ -212,7 +210,7 @@ def _read_votes(path: Path, options: ScoreOptions, items: pl.DataFrame | None, q
 
     source = Batches(path)
     schema = source.schema
-    theirs = _their_columns(options.columns, list(schema), str(path))
+    theirs = their_columns(options.columns, list(schema), str(path))
     rest = [name for name in EXTRA if name in schema and name not in theirs.values()]
     renamed = [*(pl.col(name).alias(ours) for ours, name in theirs.items()), *map(pl.col, rest)]
     names = [*theirs.values(), *rest]
@@ -238,16 +236,6 @@ def _read_votes(path: Path, options: ScoreOptions, items: pl.DataFrame | None, q
     if options.embedder or options.entailment:
         votes = _with_meanings(votes, options, items, quiet)
     return votes
-
-
-def _their_columns(columns: Mapping[str, str], there: list[str], where: str) -> dict[str, str]:
-    """Return our name → theirs for the columns that are there."""
-    needed = [theirs for ours, theirs in columns.items() if ours in REQUIRED or theirs != ours]
-    require_columns(pl.DataFrame(schema=there), needed, where)
-    taken = {ours: theirs for ours, theirs in columns.items() if theirs in there}
-    if len(set(taken.values())) < len(taken):
-        raise InputError(f"one column cannot be two things: {', '.join(f'{o} = {t}' for o, t in columns.items())}.")
-    return taken
 
 
 def _gold_table(answers: Path, gold: GoldFile) -> pl.DataFrame:

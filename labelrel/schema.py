@@ -6,6 +6,9 @@ looks for duplicates, missing columns or impossible labels again.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 
 from labelrel.errors import InputError, some
@@ -80,6 +83,68 @@ def require_columns(frame: pl.DataFrame, columns: list[str], where: str) -> None
         raise InputError(
             f"{where} has no column {', '.join(repr(c) for c in missing)} (found: {', '.join(frame.columns)})."
         )
+
+
+def their_columns(columns: Mapping[str, str], there: Sequence[str], where: str) -> dict[str, str]:
+    """Return our name → theirs for those columns of an answers table that are there.
+
+    Args:
+        columns: our name → theirs. Item and answer must be there, and those that are named otherwise
+            than ours.
+        there: the table's columns.
+        where: what messages call the table.
+
+    Raises:
+        InputError: a column that is not there, or one that would be two things.
+    """
+    needed = [theirs for ours, theirs in columns.items() if ours in ("item_id", "answer") or theirs != ours]
+    require_columns(pl.DataFrame(schema=list(there)), needed, where)
+    taken = {ours: theirs for ours, theirs in columns.items() if theirs in there}
+    if len(set(taken.values())) < len(taken):
+        raise InputError(f"one column cannot be two things: {', '.join(f'{o} = {t}' for o, t in columns.items())}.")
+    return taken
+
+
+_KINDS = {pl.Boolean(): "true or false", pl.Float64(): "a number", pl.Int64(): "a whole number"}
+
+
+def typed(
+    frame: pl.DataFrame,
+    types: Mapping[str, pl.DataType],
+    where: str,
+    *,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> pl.DataFrame:
+    """Return those columns of a table that have a type here, in it: a CSV knows texts only.
+
+    Args:
+        frame: any table.
+        types: column → type.
+        where: what messages call the table.
+        ranges: column → lowest and highest number allowed; NaN becomes null.
+
+    Raises:
+        InputError: a value that is none of its column's type or outside its range, or a null item_id.
+    """
+    columns = []
+    for name in (name for name in types if name in frame.columns):
+        column, dtype = frame[name], types[name]
+        if dtype == pl.Boolean() and column.dtype == pl.String():
+            words = {"true": True, "false": False}
+            cast = column.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean())
+        else:
+            cast = column.cast(dtype, strict=False)
+        if cast.null_count() > column.null_count():
+            bad = column.filter(cast.is_null() & column.is_not_null())[0]
+            raise InputError(f"{where}: {name} {bad!r} is not {_KINDS.get(dtype, 'a text')}.")
+        if name == "item_id" and cast.null_count():
+            raise InputError(f"{where}: {cast.null_count()} rows have no item_id.")
+        columns.append(cast.fill_nan(None) if dtype == pl.Float64() else cast)
+        low, high = (ranges or {}).get(name, (None, None))
+        if low is not None and (strange := cast.filter((cast < low) | (cast > high) | cast.is_infinite())).len():
+            allowed = "be finite and at least 0" if high == math.inf else f"lie in [{low:g}, {high:g}]"
+            raise InputError(f"{where}: {name} must {allowed}, got {strange[0]:g} ({strange.len()} such rows).")
+    return pl.DataFrame(columns)
 
 
 def _require_unique(frame: pl.DataFrame, keys: list[str], where: str) -> None:

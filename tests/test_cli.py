@@ -19,7 +19,6 @@ from typer.testing import CliRunner, Result
 
 from labelrel import __version__, pipeline
 from labelrel.cli import app
-from labelrel.errors import ConfigError
 from labelrel.schema import ITEMS, SCORES, check_items
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -54,7 +54,17 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": GROUND | PURE | {"models", "align", "supervise", "tracking", "report", "project", "training_set"},
     "parse_options": {"errors"},
     "cli_common": {"errors", "project"},
-    "cli_tables": {"files", "cli_common", "parse_options", "pipeline", "outside", "goldcheck", "agree", "diff", "export"},
+    "cli_tables": {
+        "files",
+        "cli_common",
+        "parse_options",
+        "pipeline",
+        "outside",
+        "goldcheck",
+        "agree",
+        "diff",
+        "export",
+    },
     "cli": {"cli_common", "cli_tables", "pipeline", "report", "tracking", "listing"},
     "__init__": {"scoring"},
 }

@@ -19,7 +19,7 @@ def test_values_are_what_yaml_makes_of_them():
 
 @pytest.mark.parametrize("text", ["mace", "mace.seed", "seed=3", ".seed=3", "mace.=3"])
 def test_another_form_is_told(text):
-    with pytest.raises(ConfigError, match="is not of the form METHOD.KEY=VALUE"):
+    with pytest.raises(ConfigError, match=r"is not of the form METHOD\.KEY=VALUE"):
         method_params([text])
 
 

@@ -11,7 +11,12 @@ ROWS = [{"name": "a", "value": 0.5, "count": 12}, {"name": "longer", "value": No
 
 def test_a_pipe_gets_aligned_columns(capsys):
     print_table(ROWS, "title")
-    assert capsys.readouterr().out == ("title\n  name    value  count\n  a       0.500     12\n  longer             3\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "title",
+        "  name    value  count",
+        "  a       0.500     12",
+        "  longer             3",
+    ]
 
 
 def test_a_terminal_gets_a_drawing_of_the_same(capsys, monkeypatch):

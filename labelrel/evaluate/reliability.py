@@ -214,9 +214,9 @@ class _Sample:
     @classmethod
     def of(cls, score: Floats, correct: Floats, probability: Floats | None, items: Iterable[Any] | None) -> _Sample:
         """Count equal labels; without `items` those are items that are alike."""
-        columns = {"score": score + 0.0, "correct": correct}  # -0 and 0 are one score
+        columns = {"score": score, "correct": correct}
         if probability is not None:
-            columns["probability"] = probability + 0.0
+            columns["probability"] = probability
         frame = pl.DataFrame(columns)
         if items is not None:
             frame = frame.with_columns(_item_codes(items, frame.height))

@@ -31,11 +31,13 @@ class ExportOptions:
         method: whose weak labels; None where the scores are of one method only.
         items: a table of `item_id`, `question` and maybe `choices`; None for none.
         weights: whether a label's weight is its label quality; else it is 1.
+        kept: only items whose weak label is kept, as the column `kept` of the scores says.
     """
 
     method: str | None = None
     items: Path | None = None
     weights: bool = True
+    kept: bool = False
 
 
 def export_scores(scores: Path, to: str, out: Path, options: ExportOptions | None = None) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def export_scores(scores: Path, to: str, out: Path, options: ExportOptions | Non
     chosen = exporters.get(to, where="--to")
     if out.suffix not in chosen.suffixes:
         raise InputError(f"{out}: export to {to} writes {' or '.join(chosen.suffixes)}, not '{out.suffix}'.")
-    source = read_source(scores, options.method, options.items, weights=options.weights)
+    source = read_source(scores, options.method, options.items, weights=options.weights, kept=options.kept)
     return {"to": to, "method": source.method, "out": str(out), **chosen.write(source, out)}
 
 

@@ -12,7 +12,10 @@ import polars as pl
 from labelrel import files
 from labelrel.errors import InputError, UnknownNameError, near_match, some
 from labelrel.registry import Registry
-from labelrel.schema import SCORES, check_scores, require_columns
+from labelrel.schema import SCORES, check_scores, require_columns, typed
+
+_TYPES: dict[str, pl.DataType] = {**SCORES, "probability": pl.Float64(), "kept": pl.Boolean()}
+_RANGES = {"label_quality": (0.0, 1.0), "probability": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def exporter(
     return add
 
 
-def read_source(scores: Path, method: str | None, items: Path | None, *, weights: bool) -> Source:
+def read_source(scores: Path, method: str | None, items: Path | None, *, weights: bool, kept: bool = False) -> Source:
     """Read the scores of one method and the items.
 
     Args:
@@ -106,6 +109,7 @@ def read_source(scores: Path, method: str | None, items: Path | None, *, weights
         method: whose scores; None where the table has one method only.
         items: a table of `item_id`, `question` and maybe `choices`; None for none.
         weights: see `Source`.
+        kept: leave out the items whose weak label is not kept.
 
     Raises:
         InputError: a missing file or column, a value of another kind, several methods and none named,
@@ -113,7 +117,9 @@ def read_source(scores: Path, method: str | None, items: Path | None, *, weights
         UnknownNameError: a method that the table has not.
     """
     where = str(scores)
-    table = _typed(check_scores(files.read_table(scores), where), where)
+    table = typed(check_scores(files.read_table(scores), where), _TYPES, where, ranges=_RANGES)
+    if "probability" not in table.columns:
+        table = table.with_columns(probability=pl.lit(None, pl.Float64()))
     there = table["method"].unique(maintain_order=True).to_list()
     if method is None and len(there) > 1:
         raise InputError(f"{where} has the scores of {len(there)} methods; name one with --method: {', '.join(there)}.")
@@ -123,6 +129,10 @@ def read_source(scores: Path, method: str | None, items: Path | None, *, weights
         )
     name = method or there[0]
     rows = table.filter(pl.col("method") == name)
+    if kept:
+        if "kept" not in rows.columns:
+            raise InputError(f"{where} has no column 'kept'; score with --target-accuracy to get one.")
+        rows = rows.filter(pl.col("kept").any().over("item_id"))
     weak = rows.filter("weak_label")
     if weak["item_id"].is_duplicated().any():
         twice = weak.filter(pl.col("item_id").is_duplicated())["item_id"].unique(maintain_order=True)
@@ -155,28 +165,3 @@ def _read_items(path: Path, ids: pl.DataFrame) -> pl.DataFrame:
         silent = found.filter(pl.col("question").is_null())["item_id"]
         raise InputError(f"{where}: {len(silent)} items have no question: {some(silent)}.")
     return found
-
-
-def _typed(table: pl.DataFrame, where: str) -> pl.DataFrame:
-    """Return a scores table, of which a CSV knows texts only, in its types; not a number is null."""
-    if "probability" not in table.columns:
-        table = table.with_columns(probability=pl.lit(None, pl.Float64()))
-    columns = []
-    for name, dtype in {**SCORES, "probability": pl.Float64()}.items():
-        column = table[name]
-        if dtype == pl.Boolean() and column.dtype == pl.String():
-            lower = column.str.to_lowercase()
-            typed = lower.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
-        else:
-            typed = column.cast(dtype, strict=False)
-        if typed.null_count() > column.null_count():
-            bad = column.filter(typed.is_null() & column.is_not_null())[0]
-            kind = {pl.Boolean(): "true or false", pl.Float64(): "a number", pl.Int64(): "a whole number"}
-            raise InputError(f"{where}: {name} {bad!r} is not {kind.get(dtype, 'a text')}.")
-        columns.append(typed.fill_nan(None) if dtype == pl.Float64() else typed)
-        if name in ("label_quality", "probability") and (bad := typed.filter((typed < 0) | (typed > 1))).len():
-            raise InputError(f"{where}: {name} must lie in [0, 1], got {bad[0]:g} ({bad.len()} such rows).")
-    typed_table = pl.DataFrame(columns)
-    if typed_table["item_id"].null_count():
-        raise InputError(f"{where}: {typed_table['item_id'].null_count()} rows have no item_id.")
-    return typed_table

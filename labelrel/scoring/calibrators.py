@@ -407,5 +407,5 @@ def _folds(items: pl.Series, num_labels: int, folds: int, seed: int) -> npt.NDAr
         raise InputError(f"cross-fitting needs labels of at least 2 items, got those of {distinct[0]!r} only.")
     order = np.argsort(stable_hash(f"{seed}/" + distinct), kind="stable")
     number = np.empty(len(distinct), dtype=np.int64)
-    number[order] = np.arange(len(distinct)) % min(folds, len(distinct))
+    number[order] = np.arange(len(distinct)) % folds
     return np.asarray(number[distinct.search_sorted(names).to_numpy()])

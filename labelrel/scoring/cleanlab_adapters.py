@@ -87,8 +87,8 @@ def confident_learning(inputs: Inputs, params: ConfidentLearning) -> pl.DataFram
     label is the same. How many items of a class are issues comes from the joint counts of given
     label and probable label over the whole table. `filter_by` names cleanlab's rule for which.
     Null where all weak labels of the items with the same classes are equal: nothing could be
-    confused. With vote shares as probabilities the probable label is the given one, ties aside, and
-    next to nothing is an issue.
+    confused. With vote shares as probabilities the probable label is the given one, and nothing is
+    an issue: this method wants `choice_logprobs`.
 
     Source: Northcutt, Jiang & Chuang 2021 (arXiv 1911.00068), sections 3.1 and 3.2; `cleanlab.filter`.
     """

@@ -30,7 +30,7 @@ class EnsembleParams(Params):
     methods: list[str] | None = Field(
         None,
         min_length=1,
-        description="what to combine; null: share, miller_madow, one_coin and, with choice_logprobs, option_probability",
+        description="what to combine; null: share, miller_madow and, with choice_logprobs, option_probability",
     )
     l2: float = Field(1.0, gt=0, description="strength of the ridge penalty on the standardised weights")
 

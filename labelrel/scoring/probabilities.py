@@ -99,7 +99,7 @@ def weighted_votes(inputs: Inputs, params: Params) -> pl.DataFrame:
     whole = counts.spread(counts.sum(total))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.round(total / whole, _DECIMALS)
-    share = np.where((number > 0) & (whole > 0), share, np.nan)
+    share = np.where(number > 0, share, np.nan)  # of a whole of 0 it is NaN already
     rows = np.flatnonzero(~np.isnan(share))
     best = rows[best_rows(counts.item[rows], share[rows], counts.num_votes[rows], lambda at: _names(inputs, rows[at]))]
     weak = counts.weak_label.copy()

@@ -92,7 +92,7 @@ class Certified:
             on_gold += f" ({self.accuracy:.3f}, at least {self.lower_bound:.3f})"
         if self.threshold is not None:
             return (
-                f"{goal}: keep scores of at least {self.threshold:g}, {self.num_kept} labels "
+                f"{goal}: keep scores of at least {self.threshold!r}, {self.num_kept} labels "
                 f"({self.kept_fraction:.1%} of the pool), {on_gold}."
             )
         return f"no threshold qualifies for {goal}: the safest set tried has {on_gold}; {self._advice()}."

@@ -296,3 +296,11 @@ def test_what_was_written_is_told(export, capsys, to, name):
     json.dumps(result, allow_nan=False)
     show_export(result)
     assert capsys.readouterr().out.startswith(f"{out}: {result['rows']} rows of method share for {to}")
+
+
+def test_only_kept_labels_go_where_that_is_asked(export):
+    kept = SHARES.with_columns(kept=pl.col("weak_label") & (pl.col("item_id") != "q2"))
+    _, out = export("trl", "t.jsonl", frame=kept, kept=True)
+    assert [row["item_id"] for row in lines(out)] == ["q1", "q3"]
+    with pytest.raises(InputError, match="has no column 'kept'; score with --target-accuracy"):
+        export("trl", "t.jsonl", kept=True)

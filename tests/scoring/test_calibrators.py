@@ -185,6 +185,13 @@ def test_order_of_labels_does_not_matter(kind):
     assert cross_fit(kind, share[order], right[order], names[order]).to_list() == expected.to_numpy()[order].tolist()
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-250, 1e250, 1.7e308])
+def test_scores_of_any_size(size):
+    found = fit("platt", np.repeat([size, -size], 10), np.repeat([1, 0, 1, 0], [8, 2, 2, 8])).apply([size, -size])
+    # as of scores 1 and -1; below 1e-290 a slope would not be a number any more, and scores count as 0
+    assert found.to_list() == pytest.approx([0.75, 0.25] if size > 1e-290 else [0.5, 0.5], abs=1e-6)
+
+
 # numbers of any size, most of them tied
 scores_of_any_size = st.lists(
     st.tuples(

@@ -117,6 +117,7 @@ def test_fractions_keep_their_value(top, bottom):
         ("ﬁne", "fine"),
         ("**Yes!**", "yes"),
         ("(b)", "b"),
+        ('("the [Seine]")', "seine"),
         ("b)", "b"),
         ("f(x)", "f(x)"),
         ("(a) and (b)", "(a) and (b)"),

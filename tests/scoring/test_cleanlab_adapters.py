@@ -164,10 +164,12 @@ def test_on_crowd_labels_all_adapters_equal_cleanlab(table):
         pytest.skip(f"the crowd data set is not here: {file}")
     answers = pl.read_csv(file, infer_schema=False).rename({"question": "item_id", "worker": "annotator_id"})
     item_ids, workers, classes = (sorted(answers[column].unique()) for column in ("item_id", "annotator_id", "answer"))
+    codes = [{name: code for code, name in enumerate(names)} for names in (item_ids, workers, classes)]
+    rows = answers.select("item_id", "annotator_id", "answer").rows()
+    item, worker, answer = np.array([[code[name] for code, name in zip(codes, row, strict=True)] for row in rows]).T
     wide = np.full((len(item_ids), len(workers)), np.nan)
-    for item, worker, answer in answers.select("item_id", "annotator_id", "answer").rows():
-        assert np.isnan(wide[item_ids.index(item), workers.index(worker)])
-        wide[item_ids.index(item), workers.index(worker)] = classes.index(answer)
+    wide[item, worker] = answer
+    assert np.isfinite(wide).sum() == answers.height  # each worker answered an item once
     shares = np.stack([(wide == k).sum(axis=1) for k in range(len(classes))], axis=1).astype(float)
     shares /= shares.sum(axis=1, keepdims=True)
 

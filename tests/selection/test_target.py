@@ -30,7 +30,7 @@ def test_one_perfect_set_of_a_tied_score():
     assert found.tried["error"].to_list() == pytest.approx([0.05, 0.1])
     assert found.tried["passed"].to_list() == [True, False]
     assert found.sentence() == (
-        "accuracy 0.9 with confidence 0.9: keep scores of at least 1, 600 labels (60.0% of the pool), "
+        "accuracy 0.9 with confidence 0.9: keep scores of at least 1.0, 600 labels (60.0% of the pool), "
         "60 of 60 gold labels right (1.000, at least 0.951)."
     )
 
@@ -137,6 +137,14 @@ def test_the_gold_that_is_said_to_be_needed_is_enough():
     assert 100 < needed < 1000
     more = certify(np.ones(needed), np.arange(needed) < 0.93 * needed, np.ones(9), target=0.9, confidence=0.95)
     assert more.threshold == 1.0
+
+
+def test_where_none_passes_the_best_bound_is_told_not_the_smallest_set():
+    # 30 of 40 right at score 2, then 60 of 60 at score 1: .75 of the smaller set, .9 of the larger
+    score, correct = np.repeat([2.0, 1.0], [40, 60]), np.repeat([1, 0, 1], [30, 10, 60])
+    found = certify(score, correct, score, target=0.89, confidence=0.9)
+    assert found.tried["num_gold"].to_list() == [40, 100]
+    assert (found.threshold, found.num_gold, found.num_correct) == (None, 100, 90)
 
 
 def test_a_hopeless_margin_and_gold_elsewhere_are_told():

@@ -1,4 +1,4 @@
-"""Dawid–Skene: every annotator has a confusion matrix."""
+"""Dawid-Skene: every annotator has a confusion matrix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAFE = 600.0  # exp neither overflows nor underflows below this
 
 @annotator_model("dawid_skene", params=EmParams, uses_gold=True)
 def dawid_skene(inputs: Inputs, params: EmParams) -> Fitted:
-    """Dawid–Skene: a confusion matrix per annotator and the class frequencies, fitted by EM.
+    """Dawid-Skene: a confusion matrix per annotator and the class frequencies, fitted by EM.
 
     P(c | answers of i) is proportional to p_c prod_r e_r(y_ir | c). E-step: these posteriors q. M-step:
     p = mean q, e_r(y | c) proportional to the sum of q_i(c) over the items that r answered with y.
@@ -58,9 +58,9 @@ def dawid_skene(inputs: Inputs, params: EmParams) -> Fitted:
 def _refuse(confusions: int, posteriors: int, num_classes: int) -> None:
     if confusions > _MOST_CONFUSIONS or posteriors > _MOST_POSTERIORS:
         raise InputError(
-            f"dawid_skene estimates how often every answer is given for every other, and {num_classes} distinct answers "
-            f"are too many: at most {_MOST_CONFUSIONS} confusions and {_MOST_POSTERIORS} posteriors; bring the answers "
-            "into fewer forms, or use one_coin, wawa, majority or share."
+            f"dawid_skene estimates how often each answer is given for each other one, and {num_classes} distinct "
+            f"answers are too many here (at most {_MOST_CONFUSIONS} confusions and {_MOST_POSTERIORS} posteriors); "
+            "bring the answers into fewer forms, or use one_coin, wawa, majority or share."
         )
 
 

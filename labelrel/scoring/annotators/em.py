@@ -1,4 +1,4 @@
-"""Expectation-maximisation as Dawid–Skene's models do it: parameters, sums over blocks, and when to stop."""
+"""Expectation-maximisation as Dawid-Skene's models do it: parameters, sums over blocks, and when to stop."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from pydantic import Field
@@ -55,7 +56,7 @@ def glad(inputs: Inputs, params: GladParams) -> Fitted:
 def _bounds(table: Table) -> list[slice]:
     """Return where each block's items are among the answered ones."""
     ends = np.cumsum([0, *(block.num_items for block in table.blocks)])
-    return [slice(int(low), int(high)) for low, high in zip(ends, ends[1:], strict=False)]
+    return [slice(int(low), int(high)) for low, high in pairwise(ends)]
 
 
 @dataclass(frozen=True)

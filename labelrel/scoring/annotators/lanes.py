@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import TracebackType
 from typing import Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -39,5 +44,16 @@ class Lanes:
     def over(self, function: Callable[[Sequence[T]], R], things: Sequence[T]) -> list[R]:
         """Return the function of each of `NUM_LANES` runs of consecutive things, in order; empty runs are left out."""
         bounds = [len(things) * lane // NUM_LANES for lane in range(NUM_LANES + 1)]
-        runs = [things[low:high] for low, high in zip(bounds, bounds[1:], strict=False) if low < high]
+        runs = [things[low:high] for low, high in pairwise(bounds) if low < high]
         return self.map(function, runs)
+
+    def sum(self, function: Callable[[T], Floats], things: Sequence[T], size: int) -> Floats:
+        """(size,) sum of the function of each, holding one sum per lane."""
+
+        def run(part: Sequence[T]) -> Floats:
+            total = np.zeros(size)
+            for thing in part:
+                total += function(thing)
+            return total
+
+        return np.asarray(np.sum([np.zeros(size), *self.over(run, things)], axis=0))

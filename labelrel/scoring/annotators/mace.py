@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
@@ -60,8 +61,7 @@ def mace(inputs: Inputs, params: MaceParams) -> Fitted:
         model = Model(table.cells, len(table.raters), table.most_possible, params)
         state = _best(inputs.votes, table, model, lanes, params)
         posteriors = lanes.map(lambda block: _posterior(block, model, state), table.blocks)
-        know = np.where(table.num_rows > 0, state.know, np.nan)
-        return finish(inputs.votes, table, posteriors, table.annotators(competence=know), lanes)
+        return finish(inputs.votes, table, posteriors, table.annotators(competence=state.know), lanes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Model:
         return State(_geometric(of_spam + alpha) / both, _geometric(of_know + beta) / both, strategy)
 
 
-def _geometric(count: Floats) -> Floats:
+def _geometric(count: npt.NDArray[np.floating]) -> Floats:
     """exp(digamma(count)), the variational stand-in for a count."""
     from scipy.special import digamma
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from labelrel.plugin import Params
-from labelrel.scoring.annotators.blocks import Block, Floats
 from labelrel.scoring.annotators.finish import NOBODY, Posterior, finish
 from labelrel.scoring.annotators.lanes import Lanes
 from labelrel.scoring.annotators.table import read_table
@@ -24,14 +23,7 @@ def majority(inputs: Inputs, params: Params) -> Fitted:
     """
     with Lanes() as lanes:
         table = read_table(inputs, lanes)
-        shares = [block.shares() for block in table.blocks]
-        total = np.zeros(len(table.raters))
-        for part in lanes.map(lambda pair: agreement(*pair), list(zip(table.blocks, shares, strict=True))):
-            total += part
-        rated = table.annotators(accuracy=total / np.maximum(table.num_rows, 1))
-        return finish(inputs.votes, table, [Posterior(share, NOBODY) for share in shares], rated, lanes)
-
-
-def agreement(block: Block, values: Floats) -> Floats:
-    """(M,) sum over every annotator's rows of a number per pair."""
-    return np.asarray(block.by_pair.T @ values)
+        with_others = lanes.sum(lambda block: block.by_pair.T @ block.shares(), table.blocks, len(table.raters))
+        rated = table.annotators(accuracy=with_others / np.maximum(table.num_rows, 1))
+        posteriors = [Posterior(block.shares(), NOBODY) for block in table.blocks]
+        return finish(inputs.votes, table, posteriors, rated, lanes)

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from labelrel.errors import InputError
 from labelrel.plugin import Params
-from labelrel.scoring.annotators.blocks import Block, Floats, Ints
+from labelrel.scoring.annotators.blocks import Block, Floats
 from labelrel.scoring.annotators.finish import Posterior, finish, likelier_unvoted
 from labelrel.scoring.annotators.lanes import Lanes
 from labelrel.scoring.annotators.softmax import uniform_posterior
 from labelrel.scoring.annotators.table import Table, read_table
 from labelrel.scoring.base import Inputs, annotator_model
+from labelrel.scoring.encode import Ints
 from labelrel.scoring.fitted import Fitted
 
 _MOST_PAIRS = 50_000_000  # of annotators who share items, padded to the most that one has
@@ -34,8 +35,8 @@ def mmsr(inputs: Inputs, params: MmsrParams) -> Fitted:
 
     The products are completed to rank one by turns, s_r = trimmed mean of product_rt / s_t over the
     annotators t that share items with r: the floor(d/2) - 1 largest above and smallest below the
-    present s_r are left out, d the fewest such annotators of anyone. Sides: the leading eigenvector of the
-    products weighed by shared items, the right side being that of the larger skill. P(right) = s (K - 1) / K + 1 / K, and the
+    present s_r are left out, d the fewest such annotators of anyone. s_r < 0 for who contradicts the
+    others, as they contradict each other, by more than a standard error. P(right) = s (K - 1) / K + 1 / K, and the
     posterior is that of independent votes with these accuracies, every class alike beforehand: votes
     weigh ln(P (K - 1) / (1 - P)). Of each annotator, `accuracy` is P, null for one who shares no item
     with another and counts like the others' mean.
@@ -44,8 +45,8 @@ def mmsr(inputs: Inputs, params: MmsrParams) -> Fitted:
         InputError: no two annotators share an item, or too many pairs of annotators do.
 
     Source: Ma & Olshevsky 2020 (arXiv 2010.12181), "Adversarial crowdsourcing through robust rank-one
-    matrix completion"; trimming and limits of s as crowd-kit 1.4 `MMSR`, which however takes annotators
-    without a shared item for opponents when it finds the sides.
+    matrix completion"; trimming and limits of s as crowd-kit 1.4 `MMSR`, which finds the signs by an
+    eigenvector in which annotators without a shared item count as opponents.
     """
     with Lanes() as lanes:
         table = read_table(inputs, lanes)
@@ -199,31 +200,27 @@ def _components(pairs: Pairs) -> Ints:
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-_SIDE_ROUNDS = 1000
+_SIDE_ROUNDS = 100
 
 
 def signed(pairs: Pairs, size: Floats) -> Floats:
     """(M,) s: the magnitudes with the side that each annotator is on.
 
-    Sides are the signs of the leading eigenvector of D^-1/2 W D^-1/2, W the products weighed by what
-    they rest on and D the row sums of |W|, found by power iteration in every component at once.
+    All begin on the right side. An annotator is on the wrong one where its products with the others
+    contradict their sides by more than a standard error: the sum of n product s over them is below
+    -sqrt(sum of n s^2 / (K - 1)), n the answers compared. Repeated until nobody changes sides.
     """
     weight = np.where(pairs.common > 0, pairs.product, 0.0) * pairs.common
-    degree = np.sqrt(np.maximum(np.abs(weight).sum(axis=1), np.finfo(np.float64).tiny))
-    weight = weight / degree[:, None] / degree[pairs.other]
-    group = _components(pairs)
-    vector = np.where(pairs.number > 0, size, 0.0) + 1 / np.sqrt(pairs.num_items)
+    known = np.where(pairs.number > 0, size, 0.0)
+    error = np.sqrt((pairs.common * known[pairs.other] ** 2).sum(axis=1) / (pairs.possible - 1))
+    side = np.ones(len(size))
     for _ in range(_SIDE_ROUNDS):
-        new = vector + (weight * vector[pairs.other]).sum(axis=1)  # shifted: the largest, not the most negative
-        norm = np.sqrt(np.bincount(group, new**2))[group]
-        new = np.divide(new, norm, out=np.zeros(len(new)), where=norm > 0)
-        done = np.abs(new - vector).max() < 1e-9
-        vector = new
-        if done:
+        support = (weight * (side * known)[pairs.other]).sum(axis=1)
+        new = np.where(support < -error, -1.0, 1.0)
+        if np.array_equal(new, side):
             break
-    skill = np.where(vector < 0, -size, size)
-    right = np.bincount(group, np.nan_to_num(skill) * pairs.num_rows)[group]
-    return np.where(right < 0, -skill, skill)
+        side = new
+    return np.asarray(side * size)
 
 
 def accuracies(pairs: Pairs, skill: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""One-coin Dawid–Skene: every annotator has one accuracy."""
+"""One-coin Dawid-Skene: every annotator has one accuracy."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelrel.scoring.annotators.blocks import Block, Floats, Ints
+from labelrel.scoring.annotators.blocks import Block, Floats
 from labelrel.scoring.annotators.em import EPS, EmParams, climb, total
 from labelrel.scoring.annotators.finish import Posterior, finish, likelier_unvoted
 from labelrel.scoring.annotators.lanes import Lanes
 from labelrel.scoring.annotators.softmax import posterior_of_pairs
 from labelrel.scoring.annotators.table import Table, read_table
 from labelrel.scoring.base import Inputs, annotator_model
+from labelrel.scoring.encode import Codes
 from labelrel.scoring.fitted import Fitted
 
 
 @annotator_model("one_coin", params=EmParams, uses_gold=True)
 def one_coin(inputs: Inputs, params: EmParams) -> Fitted:
-    """Dawid–Skene with one accuracy per annotator: right with probability s, else any wrong answer alike.
+    """Dawid-Skene with one accuracy per annotator: right with probability s, else any wrong answer alike.
 
     P(c | answers of i) is proportional to p_c prod_r (s_r where r said c, else (1 - s_r) / (K_i - 1)),
     K_i the possible answers of the item. E-step: these posteriors q. M-step: p = mean q, s_r = mean q
@@ -155,7 +156,7 @@ def expectation(block: Block, state: State) -> tuple[Floats, Floats, float]:
 def _reachable(block: Block, num_classes: int) -> Floats:
     """(A,) share of the classes without a vote that the item can have: its possible answers may be fewer than all."""
     left = num_classes - block.distinct
-    return np.minimum((block.possible - block.distinct) / np.maximum(left, 1), left > 0)
+    return np.asarray(np.minimum((block.possible - block.distinct) / np.maximum(left, 1), left > 0))
 
 
 def _count(sums: Sums, block: Block, probs: Floats, unvoted: Floats, prior: Floats) -> None:
@@ -167,7 +168,7 @@ def _count(sums: Sums, block: Block, probs: Floats, unvoted: Floats, prior: Floa
     sums.answers += classes * uniform if uniform else _of_classes(block, probs, unvoted, prior, sizes)
 
 
-def _of_classes(block: Block, probs: Floats, unvoted: Floats, prior: Floats, weight: Ints | None) -> Floats:
+def _of_classes(block: Block, probs: Floats, unvoted: Floats, prior: Floats, weight: Codes | None) -> Floats:
     """(V,) posteriors summed by class, those of classes without a vote included."""
     if weight is not None:
         probs, unvoted = probs * weight[block.item], unvoted * weight
@@ -178,7 +179,7 @@ def _of_classes(block: Block, probs: Floats, unvoted: Floats, prior: Floats, wei
     if given.any():
         number = np.ones(int(given.sum())) if weight is None else weight[block.gold.item[given]]
         np.add.at(classes, block.gold.code[given], number)
-    return classes
+    return np.asarray(classes)
 
 
 def _posterior(block: Block, state: State) -> Posterior:

@@ -100,7 +100,8 @@ def read_table(inputs: Inputs, lanes: Lanes, *, use_cells: bool = False, rows: i
     gold, classes = _gold(inputs)
     index = _Cells(votes, codes, len(raters), lanes) if use_cells else None
     longest = max((int(votes.offsets[stop] - votes.offsets[start]) for start, stop in spans), default=0)
-    build = _Builder(inputs, codes, len(raters), len(classes), gold, index, np.ones(longest))
+    possible = None if inputs.items is None else inputs.num_classes
+    build = _Builder(inputs, codes, len(raters), len(classes), possible, gold, index, np.ones(longest))
     parts = lanes.over(build.blocks, spans)
     return Table(
         num_items=votes.num_items,
@@ -150,14 +151,10 @@ class _Builder:
     codes: Codes
     num_raters: int
     num_classes: int
+    num_possible: Ints | None
     gold: Codes | None
     index: _Cells | None
     ones: Floats
-
-    @cached_property
-    def num_possible(self) -> Ints | None:
-        """(N,) possible answers per item where a table of items says so; None: the same for all."""
-        return None if self.inputs.items is None else self.inputs.num_classes
 
     def blocks(self, spans: Sequence[tuple[int, int]]) -> tuple[list[Block], Ints]:
         """Return the blocks of some spans of items, and how many rows each annotator has in them."""
@@ -218,14 +215,14 @@ class _Builder:
         if self.num_possible is not None:
             return self.num_possible[items]
         known = self.inputs.choices or self.num_classes
-        return np.maximum(max(known, 2), distinct).astype(np.int64)
+        return np.asarray(np.maximum(max(known, 2), distinct), dtype=np.int64)
 
     def _gold_of(self, items: Ints, pairs: Codes, answer: Codes) -> Gold:
         if self.gold is None:
             return Gold(*(np.empty(0, np.int64) for _ in range(3)))
-        code = self.gold[items]
-        item = np.flatnonzero(code != _NO_GOLD)
-        code = code[item].astype(np.int64)
+        of_item = self.gold[items]
+        item = np.flatnonzero(of_item != _NO_GOLD)
+        code = of_item[item].astype(np.int64)
         pair = np.full(len(item), -1, dtype=np.int64)
         run = offsets_of(np.diff(pairs)[item])
         place = np.repeat(pairs[item] - run[:-1], np.diff(run)) + np.arange(run[-1])

@@ -11,7 +11,6 @@ from labelrel.plugin import Params
 from labelrel.scoring.annotators.blocks import Block, Floats
 from labelrel.scoring.annotators.finish import NOBODY, Posterior, finish
 from labelrel.scoring.annotators.lanes import Lanes
-from labelrel.scoring.annotators.majority import agreement
 from labelrel.scoring.annotators.table import read_table
 from labelrel.scoring.base import Inputs, annotator_model
 from labelrel.scoring.fitted import Fitted
@@ -33,18 +32,19 @@ def wawa(inputs: Inputs, params: WawaParams) -> Fitted:
     weight_r = share of r's answers that are the item's majority answer; `score` = `label_quality` =
     sum of the weights behind the answer / sum of all weights of the item. Where t answers share the
     most votes each counts 1/t, the expectation of a fair draw, so that no answer is favoured;
-    `ties: first` takes the first by name, as crowd-kit does, and then names matter. An item with gold rates its annotators by the gold label instead of the majority; its own posterior stays
-    the weighed vote. Of each annotator, `accuracy` is the weight. Where all weights of an item are 0
-    its votes count the same.
+    `ties: first` takes the first by name, as crowd-kit does, and then names matter. An item with gold
+    rates its annotators by the gold label instead of the majority; its own posterior stays the weighed
+    vote. Where all weights of an item are 0 its votes count the same. Of each annotator, `accuracy` is
+    the weight.
 
     Source: "worker agreement with aggregate", Appen; crowd-kit 1.4 `Wawa` (equal where no vote is tied, or
     with `ties: first`).
     """
     with Lanes() as lanes:
         table = read_table(inputs, lanes)
-        right = np.zeros(len(table.raters))
-        for part in lanes.map(lambda block: agreement(block, _reference(block, params.ties)), table.blocks):
-            right += part
+        right = lanes.sum(
+            lambda block: block.by_pair.T @ _reference(block, params.ties), table.blocks, len(table.raters)
+        )
         weight = right / np.maximum(table.num_rows, 1)
         posteriors = lanes.map(lambda block: Posterior(_shares(block, weight), NOBODY), table.blocks)
         return finish(inputs.votes, table, posteriors, table.annotators(accuracy=weight), lanes)
@@ -53,7 +53,7 @@ def wawa(inputs: Inputs, params: WawaParams) -> Fitted:
 def _reference(block: Block, ties: Literal["shared", "first"]) -> Floats:
     """(P,) 1 for the answer that is taken for right, or 1/t for each of t tied ones."""
     votes = block.votes.astype(np.float64)
-    top = (votes == block.most(votes)[block.item]).astype(np.float64)
+    top: Floats = (votes == block.most(votes)[block.item]).astype(np.float64)
     if ties == "shared":
         top /= (block.pairs_of_item @ top)[block.item]
     else:
@@ -67,4 +67,4 @@ def _reference(block: Block, ties: Literal["shared", "first"]) -> Floats:
 def _shares(block: Block, weight: Floats) -> Floats:
     behind = block.by_pair @ weight
     total = (block.pairs_of_item @ behind)[block.item]
-    return np.divide(behind, total, out=block.shares(), where=total > 0)
+    return np.asarray(np.divide(behind, total, out=block.shares(), where=total > 0))
