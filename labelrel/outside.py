@@ -198,6 +198,11 @@ def what_is_missing(inputs: Any) -> list[str]:
 
 
 def _frames(scorer: Scorer, quiet: bool) -> Iterator[pl.DataFrame]:
+    for entry, settings in scorer.chosen:
+        if entry.fit is not None:
+            if scorer.inputs.votes.num_rows > _HELD_ROWS:
+                say(f"score: fitting {entry.name}", quiet=quiet)
+            scorer.fitted(entry, settings)  # before the bar, whose time left is that of the pieces
     with progress("score", quiet=quiet) as report:
         for done, frame in enumerate(scorer.frames()):
             report(done + 1, scorer.num_pieces)

@@ -64,7 +64,7 @@ class Inputs:
     @cached_property
     def groups(self) -> list[ClassGroup]:
         """The items as class indices with label probabilities, one group per set of classes."""
-        return class_groups(self.answers, self.items)
+        return class_groups(self.answers, self.items, self.choices)
 
     @cached_property
     def num_classes(self) -> Ints:

@@ -79,16 +79,17 @@ def number(text: str) -> str | None:
         >>> [number(text) for text in ("$1,234.50", "3 + 4 = 7 apples", "2/6", "5 or 6")]
         ['1234.5', '7', '1/3', None]
     """
-    text = "".join(map(_plain, text)).translate(_DASHES)
-    text = _answer_part(text)
+    text = _answer_part(text if text.isascii() else "".join(map(_plain, text)).translate(_DASHES))
     text = re.sub(r"(?<=[0-9])\s*/\s*(?=[0-9.])", "/", text)
     text = re.sub(r"(?<![^\s(\[{$€£¥+-])([0-9]+)\s+(?=[0-9]+/[0-9])", r"\1+", text)
     text = re.sub(r"([$€£¥])\s+(?=[-+.0-9])", r"\1", text)
     values = set()
     words = re.split(r"[\s:;|]+", text)
     for word, following in zip(words, [*words[1:], ""], strict=True):
+        if not re.search(r"[0-9]", word):
+            continue
         bare = _BEFORE.sub("", word)
-        if not re.search(r"[0-9]", bare) or bare[0].isalpha():
+        if bare[0].isalpha():
             continue
         found = _WORD.match(bare) if len(bare) <= _LONGEST else None
         if found is None or re.search(r"[0-9]", bare[found.end() :]):
@@ -102,8 +103,6 @@ def number(text: str) -> str | None:
 
 def _plain(character: str) -> str:
     """Return digits of any script as ASCII, and ½ as a fraction of its own."""
-    if character.isascii():
-        return character
     if character.isdecimal():
         return str(unicodedata.decimal(character))
     compatible = unicodedata.normalize("NFKC", character)

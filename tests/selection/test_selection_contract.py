@@ -35,16 +35,19 @@ def make_tables() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
             "gold_label": [str(g) for g in gold],
         }
     )
-    return score(answers, list(methods), items=items), answers, items
+    able = [name for name in methods if set(methods.get(name).needs) <= {"answers", "annotators", "label_probs"}]
+    return score(answers, able, items=items), answers, items
 
 
 SCORES, ANSWERS, ITEMS = make_tables()
 FIRST = ITEMS["item_id"][0]
+# 20 gold labels certify no more than this
+PARAMS: dict[str, dict[str, object]] = {"target_accuracy": {"target": 0.5, "confidence": 0.8}}
 
 
 @every_rule
 def test_columns_order_and_weights(name):
-    chosen = select(name, SCORES, ANSWERS, ITEMS, seed=1)
+    chosen = select(name, SCORES, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name))
     assert chosen.schema == SELECTED
     assert chosen.height > 0
     w2s = ITEMS.filter(split="w2s")["item_id"].to_list()
@@ -57,20 +60,25 @@ def test_columns_order_and_weights(name):
 @every_rule
 def test_deterministic_input_untouched_and_row_order_does_not_matter(name):
     before = [frame.clone() for frame in (SCORES, ANSWERS, ITEMS)]
-    expected = select(name, SCORES, ANSWERS, ITEMS, seed=1)
+    expected = select(name, SCORES, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name))
     shuffled = [frame.sample(fraction=1, shuffle=True, seed=2) for frame in (SCORES, ANSWERS)]
-    assert_frame_equal(select(name, *shuffled, ITEMS, seed=1), expected, check_exact=True)
+    assert_frame_equal(select(name, *shuffled, ITEMS, seed=1, params=PARAMS.get(name)), expected, check_exact=True)
     for frame, copy in zip((SCORES, ANSWERS, ITEMS), before, strict=True):
         assert_frame_equal(frame, copy, check_exact=True)
 
 
 @every_rule
 def test_only_rules_that_say_so_see_gold_labels(name):
-    rotated = ITEMS.with_columns(pl.col("gold_label").reverse())
-    same = select(name, SCORES, ANSWERS, ITEMS, seed=1).equals(select(name, SCORES, ANSWERS, rotated, seed=1))
-    assert same != rules.get(name).reads_gold
-    assert rules.get(name).role in ("control", "ceiling") or not rules.get(name).reads_gold
-    if not rules.get(name).reads_gold:
+    rule, mine = rules.get(name), pl.col("split") == "w2s"
+    rotated = ITEMS.with_columns(
+        gold_label=pl.when(mine).then(pl.col("gold_label").reverse().over("split")).otherwise("gold_label")
+    )
+    chosen, other = (
+        select(name, SCORES, ANSWERS, items, seed=1, params=PARAMS.get(name)) for items in (ITEMS, rotated)
+    )
+    assert chosen.equals(other) != rule.reads_gold
+    assert rule.role in ("control", "ceiling") or not rule.reads_gold
+    if not rule.reads_gold and not rule.reads_gold_dev:
         select(name, SCORES, ANSWERS, ITEMS.drop("gold_label"), seed=1)
 
 
@@ -79,30 +87,38 @@ def test_pool_has_gold_labels_only_for_rules_that_say_so(name):
     pool = _pool(rules.get(name), SCORES, ANSWERS, ITEMS, seed=1)
     assert ("gold_label" in pool.items.columns) == rules.get(name).reads_gold
     assert "gold_label" not in [*pool.answers.columns, *pool.first.columns, *pool.scores.columns]
+    assert pool.gold_dev is None
 
 
 @every_rule
 def test_order_of_items_changes_the_order_only(name):
-    other = select(name, SCORES, ANSWERS, ITEMS.sort("item_id"), seed=1)
-    expected = select(name, SCORES, ANSWERS, ITEMS, seed=1)
+    other = select(name, SCORES, ANSWERS, ITEMS.sort("item_id"), seed=1, params=PARAMS.get(name))
+    expected = select(name, SCORES, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name))
     assert_frame_equal(other, expected.sort("item_id", maintain_order=True))
 
 
 @every_rule
 def test_reads_only_the_methods_it_names(name):
-    needed = reads(name)
+    needed = reads(name, PARAMS.get(name))
     only = SCORES.filter(pl.col("method").is_in(list(needed))) if needed else SCORES.filter(method="margin")
-    assert_frame_equal(select(name, only, ANSWERS, ITEMS, seed=1), select(name, SCORES, ANSWERS, ITEMS, seed=1))
+    assert_frame_equal(
+        select(name, only, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name)),
+        select(name, SCORES, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name)),
+    )
     for method in needed:
         with pytest.raises(InputError, match=f"no rows of method '{method}'.*add '{method}' to score.methods"):
-            select(name, SCORES.filter(pl.col("method") != method), ANSWERS, ITEMS, seed=1)
+            select(name, SCORES.filter(pl.col("method") != method), ANSWERS, ITEMS, seed=1, params=PARAMS.get(name))
 
 
 @every_rule
 def test_other_splits_do_not_matter(name):
-    mine = ITEMS.filter(split="w2s")
+    read = ["w2s", *["gold_dev"] * rules.get(name).reads_gold_dev]
+    mine = ITEMS.filter(pl.col("split").is_in(read))
     alone = [frame.join(mine, on="item_id", how="semi", maintain_order="left") for frame in (SCORES, ANSWERS)]
-    assert_frame_equal(select(name, *alone, mine, seed=1), select(name, SCORES, ANSWERS, ITEMS, seed=1))
+    assert_frame_equal(
+        select(name, *alone, mine, seed=1, params=PARAMS.get(name)),
+        select(name, SCORES, ANSWERS, ITEMS, seed=1, params=PARAMS.get(name)),
+    )
 
 
 @every_rule
@@ -118,7 +134,8 @@ def test_documented_and_defaults_are_valid(name):
 
 def test_both_controls_the_ceiling_and_all_rules_are_there():
     assert list(rules) == [
-        "naive", "majority", "filter", "reweight", "cleanlab_filter", "cleanlab_weight", "random", "oracle", "ceiling",
+        "naive", "majority", "filter", "reweight", "cleanlab_filter", "cleanlab_weight", "target_accuracy",
+        "random", "oracle", "ceiling",
     ]  # fmt: skip
     roles = {name: rules.get(name).role for name in rules if rules.get(name).role != "method"}
     assert roles == {"random": "control", "oracle": "control", "ceiling": "ceiling"}

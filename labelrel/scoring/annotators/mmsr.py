@@ -19,6 +19,7 @@ from labelrel.scoring.base import Inputs, annotator_model
 from labelrel.scoring.encode import Ints
 from labelrel.scoring.fitted import Fitted
 
+_WIDEST = 1e6  # skills are at most 1; a factor on its way there may be larger
 _MOST_PAIRS = 50_000_000  # of annotators who share items, padded to the most that one has
 
 
@@ -179,6 +180,8 @@ def _trimmed(size: Floats, divisor: Floats, present: Floats, trim: int, pairs: P
     mean = np.where(here, ratio, 0.0).sum(axis=1) / np.maximum(kept, 1)
     # a single product of 0 would take both skills to 0 for good
     mean[(kept == 1) & (mean == 0)] = 1 / np.sqrt(pairs.num_items)
+    # products that contradict each other drive skills apart without end
+    mean = np.where(mean > 0, np.clip(mean, 1 / _WIDEST, _WIDEST), 0.0)
     return np.where(kept > 0, mean, present)
 
 
