@@ -15,7 +15,14 @@ def list_methods() -> Listing:
     from labelrel.selection import rules
 
     scoring = [
-        {"name": name, "unit": m.unit, "needs": ", ".join(sorted(m.needs)), "summary": m.summary}
+        {
+            "name": name,
+            "unit": m.unit,
+            "needs": ", ".join(m.needs),
+            "gold": "needed" if "gold" in m.needs else "used" if m.uses_gold else "-",
+            "params": ", ".join(m.params.model_fields) or "-",
+            "summary": m.summary,
+        }
         for name, m in ((name, methods.get(name)) for name in methods)
     ]
     selection = [

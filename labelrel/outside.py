@@ -123,7 +123,7 @@ def score_table(
         InputError: a file or column that is not there, or a table that a method cannot score.
         ConfigError: an unknown method, or an impossible option.
     """
-    from labelrel.scoring import Inputs, Scorer, check_settings, read_gold, read_items, resolve
+    from labelrel.scoring import Inputs, Scorer, check_settings, label_probs_source, read_gold, read_items, resolve
 
     for target in (out, annotators):
         if target is not None and target.suffix not in files.WRITABLE:
@@ -131,6 +131,9 @@ def score_table(
     asked = gold_options or GoldOptions()
     names = options.methods or (["entropy"] if asked.target_accuracy is not None else None)
     chosen = resolve(names, options.params)
+    unused = [name for name in options.params if name not in [entry.name for entry, _ in chosen]]
+    if unused:
+        raise ConfigError(f"--param sets '{unused[0]}', which is not scored with; add -m {unused[0]}.")
     check_settings(options.protocol, options.temperature, options.choices)
     _check_meaning(options)
     names = [entry.name for entry, _ in chosen]
@@ -138,6 +141,8 @@ def score_table(
     items = check_items(files.read_table(options.items), str(options.items)) if options.items else None
     where = str(gold.path or path) if gold else ""
     labels = read_gold(_gold_table(path, gold), where) if gold else None
+    if labels is not None and options.canonical is not None:
+        labels = _canonical_gold(labels, options.canonical, where)
     votes = _read_votes(path, options, items, quiet)
     inputs = Inputs(
         votes=votes,
@@ -153,6 +158,8 @@ def score_table(
             f"{annotators}: none of the methods {', '.join(names)} rates annotators; add one, such as -m one_coin."
         )
     notes = what_is_missing(inputs)
+    if any("label_probs" in entry.needs for entry, _ in chosen):
+        notes.append(f"label probabilities are from {label_probs_source(inputs.answers).replace('_', ' ')}")
     for note in notes:
         say(f"note: {note}", quiet=quiet)
     result: dict[str, Any] = {"methods": names, "answers": votes.num_rows, "items": votes.num_items, "notes": notes}
@@ -250,6 +257,20 @@ def _gold_table(answers: Path, gold: GoldFile) -> pl.DataFrame:
     require_columns(table, [gold.item_col, gold.gold_col], str(path))
     rows = table.select(pl.col(gold.item_col).alias("item_id"), pl.col(gold.gold_col).alias("gold_label"))
     return rows if gold.path else rows.drop_nulls().unique(maintain_order=True)
+
+
+def _canonical_gold(labels: pl.DataFrame, name: str, where: str) -> pl.DataFrame:
+    """Return gold labels in the form that the answers get, so that "1,000" is still the answer "1000"."""
+    from labelrel.scoring import canonicalise
+
+    changed = labels.with_columns(canonicalise(labels["gold_label"], name).alias("gold_label"))
+    lost = labels.filter(changed["gold_label"].is_null())
+    if lost.height:
+        raise InputError(
+            f"{where}: gold label {lost['gold_label'][0]!r} of item {lost['item_id'][0]} has no canonical form '{name}' "
+            f"({lost.height} such items); mend it or leave the item out."
+        )
+    return changed
 
 
 def _check_meaning(options: ScoreOptions) -> None:

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from labelrel import files, pipeline
-from labelrel.errors import InputError, UnknownNameError
+from labelrel.errors import ConfigError, InputError, UnknownNameError
 from labelrel.project import Project, open_project
 from labelrel.schema import ANSWERS, ITEMS, TRAINING
+from labelrel.scoring import Inputs
 from labelrel.tasks import Task, tasks
 from labelrel.training_set import describe
 
@@ -51,6 +52,31 @@ def project(tmp_path, monkeypatch) -> Project:
     files.write_table(project.items, pl.DataFrame(rows, schema=ITEMS, orient="row"))
     write_answers(project, VOTES)
     return project
+
+
+def test_methods_that_learn_from_gold_see_that_of_gold_dev_alone(project, monkeypatch):
+    seen = []
+    monkeypatch.setattr("labelrel.scoring.Inputs", lambda **given: seen.append(given["gold"]) or Inputs(**given))
+    pipeline.score(project, quiet=True)
+    assert [gold.rows() for gold in seen] == [[("g", "0")]]
+
+
+def test_methods_named_on_the_command_line_need_no_rule_that_reads_them(project):
+    assert pipeline.score(project, methods=["margin"], quiet=True)["methods"] == ["margin"]
+    assert pl.read_parquet(project.scores)["method"].unique().to_list() == ["margin"]
+
+
+def test_settings_of_a_method_come_from_its_section(project):
+    def settings(text: str) -> Project:
+        document = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
+        document["score"] |= yaml.safe_load(text)
+        (project.root / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+        return open_project(project.root / "params.yaml")
+
+    with pytest.raises(ConfigError, match=r"score\.mace\.restarts is wrong: .* got 0"):
+        settings("{mace: {restarts: 0}}")
+    with pytest.raises(ConfigError, match="unknown scoring method 'mice' in score; did you mean 'mace'"):
+        settings("{mace: {}, mice: {}}")
 
 
 def write_answers(project: Project, votes: dict[str, str]) -> None:

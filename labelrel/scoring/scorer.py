@@ -67,8 +67,9 @@ class Scorer:
     """
 
     def __init__(self, inputs: Inputs, chosen: Chosen) -> None:
-        self.inputs = inputs
+        self.inputs = replace(inputs, gold=None)  # what a method sees that does not say it learns from gold
         self.chosen = chosen
+        self._gold = inputs.gold
         self._fitted: dict[str, Fitted] = {}
         lacking = [entry.name for entry, _ in chosen if "gold" in entry.needs] if inputs.gold is None else []
         if lacking:
@@ -93,9 +94,9 @@ class Scorer:
         if entry.name not in self._fitted:
             fit, inputs = entry.fit, self.inputs
             assert fit is not None, f"{entry.name} has nothing to fit"
-            if entry.uses_gold and inputs.gold is not None:
+            if entry.uses_gold and self._gold is not None:
                 self._fitted[entry.name] = cross_fit(
-                    inputs.votes.item_ids, inputs.gold, lambda gold: fit(replace(inputs, gold=gold), settings)
+                    inputs.votes.item_ids, self._gold, lambda gold: fit(replace(inputs, gold=gold), settings)
                 )
             else:
                 self._fitted[entry.name] = fit(inputs, settings)
@@ -127,7 +128,8 @@ class Scorer:
             for start, stop in spans:
                 yield entry.function(self._piece(start, stop), settings)
         else:
-            yield entry.function(self.inputs, settings)
+            inputs = replace(self.inputs, gold=self._gold) if entry.uses_gold else self.inputs
+            yield entry.function(inputs, settings)
 
     def _piece(self, start: int, stop: int) -> Inputs:
         # a table of one piece keeps its counts for the next method

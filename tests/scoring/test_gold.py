@@ -64,6 +64,12 @@ def test_a_gold_label_that_nobody_gave_is_no_answer_but_breaks_nothing(name):
     assert scores["score"].is_finite().all()
 
 
+@pytest.mark.parametrize("name", [n for n in methods if set(methods.get(n).needs) <= {"answers", "annotators"}])
+def test_a_method_that_does_not_say_it_learns_from_gold_does_not(name):
+    if not methods.get(name).uses_gold:
+        assert_frame_equal(score(VOTES, [name], gold=SOME_GOLD), score(VOTES, [name]), check_exact=True)
+
+
 def test_folds_are_of_similar_size_and_do_not_depend_on_the_table():
     ids = pl.Series([f"q{i}" for i in range(1000)])
     fold = fold_of(ids)

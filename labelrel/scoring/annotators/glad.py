@@ -13,6 +13,7 @@ from labelrel.plugin import Params
 from labelrel.scoring.annotators.blocks import Block, Floats
 from labelrel.scoring.annotators.finish import Posterior, finish, likelier_unvoted
 from labelrel.scoring.annotators.lanes import Lanes
+from labelrel.scoring.annotators.order import in_order_of_ids
 from labelrel.scoring.annotators.softmax import uniform_posterior
 from labelrel.scoring.annotators.table import Table, read_table
 from labelrel.scoring.base import Inputs, annotator_model
@@ -42,6 +43,10 @@ def glad(inputs: Inputs, params: GladParams) -> Fitted:
     Source: Whitehill, Ruvolo, Wu, Bergsma & Movellan 2009, "Whose vote should count more"; priors and
     initial values as crowd-kit 1.4 `GLAD`.
     """
+    return in_order_of_ids(inputs, lambda sorted_inputs: _fit(sorted_inputs, params))
+
+
+def _fit(inputs: Inputs, params: GladParams) -> Fitted:
     with Lanes() as lanes:
         table = read_table(inputs, lanes, rows=_BLOCK_ROWS)
         ability, easiness = maximise(table, lanes, params)
