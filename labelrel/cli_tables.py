@@ -62,6 +62,14 @@ def score(
     if answers is None:
         from labelrel import pipeline
 
+        of_a_table = {
+            "--gold": gold, "--gold-col": gold_col, "--target-accuracy": target_accuracy, "--calibrate": calibrate,
+            "--calibrator": calibrator, "--param": param, "--annotators": annotators, "--canonical": canonical,
+            "--embedder": embedder, "--entailment": entailment, "--choices": choices,
+        }  # fmt: skip
+        from labelrel.parse_options import refuse_without_answers
+
+        refuse_without_answers([name for name, value in of_a_table.items() if value])
         project = open_project(params, ["score"])
         print_json(pipeline.score(project, methods=method, items=items, out=out, quiet=quiet), as_json)
         return

@@ -87,6 +87,7 @@ def read_json(path: Path | str) -> Any:
 
 def write_table(path: Path | str, frame: pl.DataFrame, metadata: dict[str, str] | None = None) -> None:
     """Write a Parquet file; equal frames give equal bytes, which is what DVC compares."""
+    frame = frame.rechunk()  # how a frame was put together would show in the bytes
     with replacing(path) as temporary:
         frame.write_parquet(temporary, compression="zstd", statistics=True, metadata=metadata)
 
@@ -112,8 +113,9 @@ def write_any_table(path: Path | str, frame: pl.DataFrame) -> None:
 def write_batches(path: Path | str, frames: Iterator[pl.DataFrame], metadata: dict[str, str] | None = None) -> int:
     """Write the rows of several frames as one Parquet, CSV or JSONL file, never holding more than a few of them.
 
-    The bytes are those of `write_table` for all rows in one frame, however they are cut. Making the next
-    frame and writing the last run side by side, so `frames` is not run in the caller's thread.
+    One frame gives the bytes of `write_any_table`; the bytes of Parquet depend on how the rows are cut into
+    frames, those of the others do not. Making the next frame and writing the last run side by side, so
+    `frames` is not run in the caller's thread.
 
     Args:
         path: where to; the extension says as what.
@@ -262,8 +264,7 @@ class _Source:
 
     def count(self, byte: bytes) -> int:
         """Return how often a byte is in the text."""
-        step = 1 << 24
-        return sum(self.raw[start : start + step].count(byte) for start in range(0, len(self.raw), step))
+        return sum(self.raw[start : start + _STEP].count(byte) for start in range(0, len(self.raw), _STEP))
 
     def wrong(self, reason: str) -> InputError:
         """Return the error that says why the file cannot be read."""
@@ -485,39 +486,59 @@ def _read_csv(source: _Source) -> pl.DataFrame:
 def _is_doubtful(source: _Source, frame: pl.DataFrame, names: list[str], separator: str) -> bool:
     """Say whether polars may have read a CSV wrongly, at the price of counting.
 
-    It fills short rows with nulls, makes a row of nulls of a blank line, and drops quotes that are
-    neither around a field nor doubled. Rows with too many fields it refuses by itself.
+    It fills short rows with nulls, makes a row of nulls of a blank line, and takes quotes that are neither
+    around a field nor doubled for either. Rows with too many fields it refuses by itself.
     """
     if frame.width != len(names):
         return True
     quoted = source.raw.find(b'"') >= 0
-    if quoted and _has_odd_quote(source.raw, separator):
+    if quoted and not _quotes_match(source.raw, separator):
         return True
-    if not frame.height or not frame[:, -1].null_count():
-        return False
     if min(frame.null_count().row(0)) and frame.select(pl.all_horizontal(pl.all().is_null()).any()).item():
         return True
-    # every row has all of its separators exactly if all rows together have, as none has too many
-    inside = sum(name.count(separator) for name in names)
+    if source.raw[-1:] == separator.encode():  # the last row may have one too many, which polars takes
+        return True
+    # no other row has too many, so each has its own exactly if all of them together have
+    inside = 0
     if quoted:
-        inside += sum(frame.select(pl.all().str.count_matches(separator, literal=True).sum()).row(0))
+        inside = sum(frame.select(pl.all().str.count_matches(separator, literal=True).sum()).row(0))
+        inside += sum(name.count(separator) for name in names)
     return source.count(separator.encode()) - inside != (frame.height + 1) * (frame.width - 1)
 
 
-def _has_odd_quote(raw: bytes | mmap.mmap, separator: str) -> bool:
-    """Say whether a quote stands between two ordinary characters: not around a field, and not doubled."""
+_STEP = 1 << 24  # bytes looked at together
+
+
+def _quotes_match(raw: bytes | mmap.mmap, separator: str) -> bool:
+    """Say whether every quote of a CSV is around a whole field, or doubled within such quotes.
+
+    A run of quotes toggles between inside and outside exactly if it is odd, so the state before every run is
+    a running sum. Outside, a run must begin a field, and an even one is all of it; inside, an odd run must
+    end it.
+    """
     import numpy as np
 
     text = np.frombuffer(raw, dtype=np.uint8)
     edge = np.zeros(256, dtype=bool)
-    edge[[*b'"\r\n', ord(separator)]] = True
-    step = 1 << 24
-    for start in range(0, len(text), step):
-        piece = text[max(start - 1, 0) : start + step + 1]
-        at = np.flatnonzero(piece[1:-1] == ord('"')) + 1
-        if (~edge[piece[at - 1]] & ~edge[piece[at + 1]]).any():
-            return True
-    return False
+    edge[[*b"\r\n", ord(separator)]] = True
+    begin = start = len(_MARK) if bytes(raw[: len(_MARK)]) == _MARK else 0
+    inside = 0
+    while start < len(text):
+        end = min(start + _STEP, len(text))
+        while end < len(text) and text[end] == ord('"'):  # not within a run
+            end += 1
+        at = np.flatnonzero(text[start:end] == ord('"')) + start
+        head = np.flatnonzero(np.diff(at, prepend=-2) > 1)
+        left, size = at[head], np.diff(np.append(head, len(at)))
+        odd = size % 2 == 1
+        within = (inside + np.cumsum(odd) - odd) % 2 == 1
+        begins = (left == begin) | edge[text[left - 1]]
+        ends = (left + size == len(text)) | edge[text[np.minimum(left + size, len(text) - 1)]]
+        if not np.where(within, ~odd | ends, begins & (odd | ends)).all():
+            return False
+        inside = int(inside + odd.sum()) % 2
+        start = end
+    return inside == 0
 
 
 def _records(source: _Source, width: int, separator: str) -> Iterator[list[str]]:
@@ -551,7 +572,7 @@ def _records(source: _Source, width: int, separator: str) -> Iterator[list[str]]
         if not record:
             continue
         if len(record) != width:
-            raise source.wrong(f"line {line} has {len(record)} fields and the header {width}.")
+            raise source.wrong(f"line {line} has {len(record)} field{'s' * (len(record) != 1)} and the header {width}.")
         if header:
             header = False
         elif any(record):
@@ -614,7 +635,7 @@ def _what_is_wrong_with_lines(source: _Source) -> str | None:
         if not text.strip():
             continue
         try:
-            value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+            value = json.loads(text.rstrip(), parse_constant=_refuse_number, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             where = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
             message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)

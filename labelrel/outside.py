@@ -267,8 +267,8 @@ def _canonical_gold(labels: pl.DataFrame, name: str, where: str) -> pl.DataFrame
     lost = labels.filter(changed["gold_label"].is_null())
     if lost.height:
         raise InputError(
-            f"{where}: gold label {lost['gold_label'][0]!r} of item {lost['item_id'][0]} has no canonical form '{name}' "
-            f"({lost.height} such items); mend it or leave the item out."
+            f"{where}: gold label {lost['gold_label'][0]!r} of item {lost['item_id'][0]} has no canonical form "
+            f"'{name}' ({lost.height} such items); mend it or leave the item out."
         )
     return changed
 

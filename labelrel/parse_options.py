@@ -44,3 +44,16 @@ def temperature_of(text: str) -> float | Literal["auto"]:
         return float(text)
     except ValueError:
         raise ConfigError(f"--temperature must be a number above 0 or 'auto', got {text!r}.") from None
+
+
+def refuse_without_answers(options: list[str]) -> None:
+    """Raise ConfigError where options of a table of one's own are given for a project.
+
+    Args:
+        options: the names of those given.
+    """
+    if options:
+        raise ConfigError(
+            f"{options[0]} is for a table of your own: name the file of answers; "
+            "in a project, params.yaml holds the settings and gold_dev the gold labels."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labelrel.errors import ConfigError
-from labelrel.parse_options import method_params, temperature_of
+from labelrel.parse_options import method_params, refuse_without_answers, temperature_of
 
 
 def test_values_are_what_yaml_makes_of_them():
@@ -33,3 +33,9 @@ def test_temperature():
     assert temperature_of("0.5") == 0.5
     with pytest.raises(ConfigError, match="number above 0 or 'auto', got 'hot'"):
         temperature_of("hot")
+
+
+def test_options_of_a_table_are_refused_in_a_project():
+    refuse_without_answers([])
+    with pytest.raises(ConfigError, match="--gold is for a table of your own: name the file of answers"):
+        refuse_without_answers(["--gold", "--choices"])

@@ -12,6 +12,6 @@ from labelrel.scoring.annotators import majority  # noqa: F401
 from labelrel.scoring.annotators import wawa  # noqa: F401
 from labelrel.scoring.annotators import dawid_skene  # noqa: F401
 from labelrel.scoring.annotators import one_coin  # noqa: F401
-from labelrel.scoring.annotators import mace  # noqa: F401
 from labelrel.scoring.annotators import glad  # noqa: F401
+from labelrel.scoring.annotators import mace  # noqa: F401
 from labelrel.scoring.annotators import mmsr  # noqa: F401

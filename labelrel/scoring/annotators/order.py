@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 
 from labelrel.scoring.base import Inputs
 from labelrel.scoring.encode import Ints, Votes
@@ -37,7 +38,7 @@ def _reordered(votes: Votes, order: Ints) -> Votes:
         annotator=votes.annotator[rows],
         variant=None if votes.variant is None else votes.variant[rows],
         answer=votes.answer[rows],
-        extra=votes.extra[rows] if votes.extra.width else votes.extra,
+        extra=pl.DataFrame(),  # no fit reads it
     )
 
 
