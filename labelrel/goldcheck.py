@@ -17,7 +17,6 @@ from typing import Any, Literal
 import polars as pl
 
 from labelrel.errors import ConfigError, InputError, some
-from labelrel.schema import SCORES
 from labelrel.scoring.calibrators import Calibrator, cross_fit, fit_calibrator, read_calibrators, write_calibrators
 from labelrel.show import print_table
 
@@ -67,13 +66,6 @@ class Columns:
 
     calibrators: dict[str, Calibrator] = field(default_factory=dict)
     thresholds: dict[str, float | None] = field(default_factory=dict)
-
-    @property
-    def schema(self) -> pl.Schema:
-        """Of the scores table with these columns."""
-        probability = {"probability": pl.Float64()} if self.calibrators else {}
-        kept = {"kept": pl.Boolean()} if self.thresholds else {}
-        return pl.Schema({**SCORES, **probability, **kept})
 
     def add(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a piece of the scores table with `probability` and `kept`, where they are known.

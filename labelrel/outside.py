@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from labelrel import files
-from labelrel.batches import Batches, write_batches
 from labelrel.errors import ConfigError, InputError
 from labelrel.goldcheck import Columns, GoldOptions, check_against_gold, from_calibrators
 from labelrel.progress import progress, say
@@ -173,7 +172,7 @@ def score_table(
         scores = pl.concat(columns.over(frames))
         result |= {"rows": scores.height, "scores": scores}
     else:
-        result |= {"rows": write_batches(out, columns.schema, columns.over(frames)), "out": str(out)}
+        result |= {"rows": files.write_batches(out, columns.over(frames)), "out": str(out)}
     if annotators is not None:
         files.write_any_table(annotators, scorer.annotators())
         result["annotators"] = str(annotators)
@@ -220,15 +219,14 @@ def _read_votes(path: Path, options: ScoreOptions, items: pl.DataFrame | None, q
     """Read the file in batches and return its votes, in canonical form and clustered as asked."""
     from labelrel.scoring import EXTRA, Encoder, as_answers, canonicalise, whole_columns
 
-    source = Batches(path)
-    schema = source.schema
+    schema, total = files.table_schema(path), files.num_rows(path)
     theirs = their_columns(options.columns, list(schema), str(path))
     rest = [name for name in EXTRA if name in schema and name not in theirs.values()]
     renamed = [*(pl.col(name).alias(ours) for ours, name in theirs.items()), *map(pl.col, rest)]
     names = [*theirs.values(), *rest]
 
     def batches() -> Iterator[pl.DataFrame]:
-        for batch in source.read(names):
+        for batch in files.read_batches(path, names):
             yield batch.select(renamed)
 
     whole: frozenset[str] = frozenset()
@@ -243,7 +241,7 @@ def _read_votes(path: Path, options: ScoreOptions, items: pl.DataFrame | None, q
                 piece = piece.with_columns(canonicalise(piece["answer"], options.canonical))
             encoder.add(piece)
             rows += batch.height
-            report(rows, source.num_rows)
+            report(rows, total or rows)
     votes = encoder.finish()
     if options.embedder or options.entailment:
         votes = _with_meanings(votes, options, items, quiet)

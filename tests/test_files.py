@@ -18,7 +18,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from labelrel import files
 from labelrel.errors import InputError
 from labelrel.files import (
     digest,
@@ -247,7 +246,7 @@ def test_column_without_a_name_is_left_out_wherever_it_is(tmp_path):
 
 def test_csv_agrees_with_the_csv_module_or_is_refused(tmp_path, monkeypatch):
     # small steps, so that fields and quotes lie across them
-    monkeypatch.setattr(files, "_STEP", 5)
+    monkeypatch.setattr("labelrel.files.csv_text.STEP", 5)
     rng = random.Random(0)
     fields = ["a", "é", "", '""', '"a,b"', '"x\ny"', '"q""q"', '"",""', '5"', '"a"b', 'x"y']
     seen = {"read": 0, "refused": 0}

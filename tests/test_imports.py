@@ -16,7 +16,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "labelrel"
 
-GROUND = {"errors", "registry", "plugin", "schema", "config", "files", "batches", "progress", "show"}
+GROUND = {"errors", "registry", "plugin", "schema", "config", "files", "progress", "show"}
 PURE = {"scoring", "selection", "tasks", "evaluate"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -28,7 +28,6 @@ ALLOWED: dict[str, set[str]] = {
     "plugin": {"errors"},
     "schema": {"errors"},
     "files": {"errors"},
-    "batches": {"errors", "files"},
     "config": {"errors", "schema"},
     # tables in, tables out; none knows another
     "scoring": GROUND,

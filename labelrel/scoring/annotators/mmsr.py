@@ -89,9 +89,11 @@ def read_pairs(table: Table, lanes: Lanes) -> Pairs:
     Raises:
         InputError: nobody shares an item, or too many do.
     """
+    num_raters = len(table.raters)
+    meetings = sum(int((block.sizes.astype(np.int64) ** 2).sum()) for block in table.blocks)
+    _refuse_many(num_raters, min(num_raters**2, meetings))
     common = _products(table, lanes, "by_item")
     agree = _products(table, lanes, "by_pair")
-    num_raters = len(table.raters)
     number = np.diff(common.indptr).astype(np.int64)
     width = int(number.max(initial=0))
     if width == 0:
@@ -99,11 +101,7 @@ def read_pairs(table: Table, lanes: Lanes) -> Pairs:
             "mmsr compares annotators on the items that both answered, and no two annotators share an item; "
             "majority, share and entropy need no comparison."
         )
-    if num_raters * width > _MOST_PAIRS:
-        raise InputError(
-            f"mmsr compares all pairs of annotators, and {num_raters} annotators of whom one shares items with {width} "
-            f"are more than {_MOST_PAIRS} pairs; one_coin, glad, wawa and majority have no such limit."
-        )
+    _refuse_many(num_raters, num_raters * width)
     rows = np.repeat(np.arange(num_raters), number)
     column = np.arange(len(rows)) - common.indptr[rows]
     agreed = np.zeros(len(rows))  # pairs that never agreed are not in the second product
@@ -116,6 +114,14 @@ def read_pairs(table: Table, lanes: Lanes) -> Pairs:
     product[rows, column] = (agreed / common.data * table.most_possible - 1) / (table.most_possible - 1)
     weight[rows, column] = common.data
     return Pairs(other, product, weight, number, table.num_rows, table.num_answered, table.most_possible)
+
+
+def _refuse_many(num_raters: int, pairs: int) -> None:
+    if pairs > _MOST_PAIRS:
+        raise InputError(
+            f"mmsr compares all pairs of annotators who share items, and {num_raters} annotators may have {pairs} "
+            f"pairs, more than {_MOST_PAIRS}; one_coin, glad, wawa and majority have no such limit."
+        )
 
 
 def _products(table: Table, lanes: Lanes, which: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,20 @@ def test_names_of_answers_do_not_matter(name):
 @every_model
 def test_an_abstention_or_an_unanswered_item_changes_nothing(name):
     answers, _ = make_answers(50, 8, 3, 4, seed=12)
-    silent = frame([("q0000", "w001", None), ("nobody", "w001", None), ("nobody", "w002", None)])
+    silent = frame([("q0001", "w001", None), ("nobody", "w001", None), ("nobody", "w002", None)])
     inputs = inputs_of(answers)
     plain = posteriors(inputs, fit(name, inputs))
-    with_silence = pl.concat([answers.filter(~((pl.col("item_id") == "q0000") & (pl.col("annotator_id") == "w001")))])
-    inputs = inputs_of(with_silence)
-    plain = posteriors(inputs, fit(name, inputs))
-    inputs = inputs_of(pl.concat([with_silence, silent]))
+    inputs = inputs_of(pl.concat([answers, silent]))
     fitted = fit(name, inputs)
     assert fitted.best[-1] == -1
     assert_frame_equal(plain, posteriors(inputs, fitted), abs_tol=1.5e-9)
+
+
+@every_model
+def test_an_annotator_who_never_answers_has_no_rating(name):
+    answers, _ = make_answers(50, 8, 3, 4, seed=12)
+    fitted = fit(name, inputs_of(pl.concat([answers, frame([("q0000", "zoe", None)])])))
+    assert fitted.annotators.row(-1) == ("zoe", 0, None)
 
 
 @every_model
@@ -179,12 +184,11 @@ def test_blocks_and_lanes_change_no_more_than_rounding(name, monkeypatch):
     answers, truth = make_answers(150, 12, 3, 4, abstain=0.1, seed=15)
     gold = truth.gather_every(10)
     whole = fit(name, inputs_of(answers, gold))
-    import labelrel.scoring.annotators as package
 
     def in_small_blocks(inputs: Inputs, lanes: Lanes, *, use_cells: bool = False, rows: int = 0):
         return read_table(inputs, lanes, use_cells=use_cells, rows=37)
 
-    monkeypatch.setattr(getattr(package, name), "read_table", in_small_blocks)
+    monkeypatch.setattr(import_module(f"labelrel.scoring.annotators.{name}"), "read_table", in_small_blocks)
     parts = fit(name, inputs_of(answers, gold))
     assert np.abs(whole.probs - parts.probs).max() < 1e-6
     assert whole.best.tolist() == parts.best.tolist()

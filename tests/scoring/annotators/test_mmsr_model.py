@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from crowd_tables import REAL, accuracy, crowdkit_mmsr, inputs_of, labels, make_answers, table
+from crowd_tables import (
+    REAL,
+    accuracy,
+    crowdkit,
+    crowdkit_mmsr,
+    for_crowdkit,
+    inputs_of,
+    labels,
+    make_answers,
+    run_crowdkit,
+    table,
+)
 
 from labelrel.errors import InputError
 from labelrel.scoring.annotators import mmsr as module
@@ -60,12 +71,16 @@ def test_magnitudes_are_crowdkit_s(name):
     assert size.max() > limit / 2
 
 
-@pytest.mark.parametrize("name", ["d_Duck_Identification", "dense"])
-def test_labels_are_crowdkit_s_where_all_annotators_met(name):
-    answers, _ = table(name)
+def test_skills_and_labels_are_crowdkit_s_where_nobody_is_near_chance():
+    answers, _ = make_answers(200, 8, 3, 5, accuracy=(0.6, 0.9), seed=4)
+    theirs = run_crowdkit(crowdkit.MMSR(), for_crowdkit(answers))
     inputs = inputs_of(answers)
-    found, expected = labels(inputs, mmsr(inputs, MmsrParams())), crowdkit_mmsr(name)[1]
-    assert np.mean([found[item] == label for item, label in expected.items()]) > 0.99
+    fitted = mmsr(inputs, MmsrParams())
+    rated = fitted.annotators["accuracy"].to_numpy()
+    skills = theirs.skills_.reindex(fitted.annotators["annotator"].to_list()).to_numpy()
+    assert np.log(rated * 2 / (1 - rated)) == pytest.approx(skills, abs=1e-8)
+    scores = run_crowdkit(crowdkit.MajorityVote(), for_crowdkit(answers), skills=theirs.skills_)
+    assert labels(inputs, fitted) == scores.labels_.to_dict()
 
 
 @pytest.mark.parametrize("name", [*REAL, "dense", "sparse"])
@@ -123,5 +138,5 @@ def test_nobody_in_common_is_one_line():
 
 def test_too_many_pairs_are_one_line(monkeypatch):
     monkeypatch.setattr(module, "_MOST_PAIRS", 100)
-    with pytest.raises(InputError, match=r"20 annotators .* more than 100 pairs; one_coin"):
+    with pytest.raises(InputError, match=r"20 annotators may have 400 pairs, more than 100; one_coin"):
         mmsr(inputs_of(table("dense")[0]), MmsrParams())
