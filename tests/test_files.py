@@ -122,8 +122,8 @@ def test_json_that_cannot_be_read(tmp_path, content, match):
 
 
 def test_equal_frames_give_equal_bytes(tmp_path):
-    write_table(tmp_path / "a.parquet", FRAME)
-    write_table(tmp_path / "b.parquet", pl.concat([FRAME[:1], FRAME[1:]], rechunk=False))
+    write_table(tmp_path / "a.parquet", MANY)
+    write_table(tmp_path / "b.parquet", pl.concat([MANY[:1], MANY[1:]], rechunk=False))
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
@@ -269,6 +269,13 @@ def test_csv_agrees_with_the_csv_module_or_is_refused(tmp_path, monkeypatch):
             line_of(path)
         seen["read" if whole else "refused"] += 1
     assert min(seen.values()) > 50
+
+
+def test_well_formed_csv_is_not_read_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("labelrel.files.csv_text.STEP", 7)  # steps that end inside of quotes
+    monkeypatch.setattr("labelrel.files.csv_text._records", None)  # the slow way, line by line
+    content = b'\xef\xbb\xbf"a","b,c"\r\n"1, ""2""",\n"x\r\ny",""\n,"z"\n'
+    assert read_table(written(tmp_path, "t.csv", content)).rows() == [('1, "2"', None), ("x\r\ny", ""), (None, "z")]
 
 
 # --- what cannot be read -------------------------------------------------------------------------

@@ -237,7 +237,8 @@ def _wide(group: ClassGroup) -> np.ndarray:
 
 def _has_majority(group: ClassGroup) -> bool:
     """Whether any item has an answer with more votes than every other."""
-    votes = group.votes.group_by("item", "label").len().group_by("item").agg(pl.col("len").top_k(2))
+    counts = group.votes.group_by("item", "label").len()
+    votes = counts.group_by("item").agg(pl.col("len").sort(descending=True).head(2))
     lead = pl.col("len").list.get(0) > pl.col("len").list.get(1, null_on_oob=True).fill_null(0)
     return bool(votes.select(lead.any()).item())
 

@@ -167,7 +167,12 @@ def _as_name(column: pl.Series, where: str, whole: bool) -> pl.Series:
         column = column.fill_nan(None)
         if whole:
             column = column.cast(pl.Int64)
-    return column if column.dtype.is_integer() else column.cast(pl.String)
+    if column.dtype.is_integer():
+        return column
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{where}: column '{column.name}' holds {column.dtype}, which is no text.") from None
 
 
 def _as_number(column: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:

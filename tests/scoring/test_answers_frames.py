@@ -47,6 +47,7 @@ def test_numbers_become_text_without_a_trailing_zero():
         (lambda: score(PLAIN.with_columns(variant_id=pl.lit("v"))), InputError, "rows that share their"),
         (lambda: score(PLAIN.with_columns(answer=pl.lit([1]))), InputError, "column 'answer' holds List"),
         (lambda: score(PLAIN.with_columns(choice_logprobs=pl.lit("x"))), InputError, "not lists of numbers"),
+        (lambda: score(PLAIN.with_columns(answer=pl.lit(b"\xff"))), InputError, "holds Binary, which is no text"),
         (
             lambda: score(PLAIN, ["entorpy"]),
             UnknownNameError,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from labelrel.errors import ConfigError, InputError
 from labelrel.scoring import label_probs_source, methods, score
@@ -343,3 +344,11 @@ def test_open_answers_without_end_are_refused_with_a_way_out(monkeypatch):
     answers = pl.DataFrame({"item_id": [*"aabbcc"], "answer": [*"123456"]})
     with pytest.raises(InputError, match=r"3 items with 6 classes are too many.*share, entropy"):
         score(answers, ["self_confidence"])
+
+
+def test_a_majority_is_found_whatever_order_polars_returns_the_counts_in():
+    rows = [("q1", "v0", "a"), ("q1", "v1", "b"), ("q1", "v2", "a"), ("q2", "v0", "b"), ("q2", "v1", "a")]
+    table = pl.DataFrame(rows, schema=["item_id", "annotator_id", "answer"], orient="row")
+    first = score(table, ["crowdlab", "agreement"])
+    for _ in range(20):
+        assert_frame_equal(score(table, ["crowdlab", "agreement"]), first, check_exact=True)

@@ -53,12 +53,11 @@ def uniform_posterior(block: Block, logit: Floats) -> tuple[Floats, Floats, Floa
         logit: (P,) log-likelihood of the pair's answer relative to an answer without a vote.
 
     Returns:
-        (P,) the posterior of every pair, (A,) that of each possible class without a vote, and (A,) the
+        (P,) the posterior of every pair, (A,) that of each class without a vote, and (A,) the
         log-likelihood of the item relative to nobody being right, times its possible answers.
     """
     left = (block.possible - block.distinct).astype(np.float64)
     probs, unvoted, log = posterior_of_pairs(block, logit, None, left)
-    unvoted[left <= 0] = 0.0
     gold = block.gold
     if len(gold.item):
         log[gold.item] = np.where(gold.pair >= 0, np.append(logit, 0.0)[gold.pair], 0.0)

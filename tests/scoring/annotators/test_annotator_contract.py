@@ -248,6 +248,15 @@ def test_unvoted_classes_are_looked_for_only_where_they_can_win():
     ]
 
 
+def test_an_item_with_fewer_choices_than_classes_gets_no_unvoted_label():
+    choices = pl.DataFrame({"item_id": ["p", "q", "u"], "choices": [[*"ab"], [*"abc"], [*"abc"]]})
+    inputs = inputs_of(frame([("p", "r", "a"), ("q", "r", "b"), ("u", "r", "c")]), items=choices)
+    with Lanes() as lanes:
+        block = read_table(inputs, lanes).blocks[0]
+    found = likelier_unvoted(block, np.full(3, 0.1), np.full(3, 0.5), np.ones(3))
+    assert set(found.item) == {1, 2}  # nobody says which of the classes p cannot have
+
+
 def test_worse_than_chance_turns_a_label_round():
     """Two classes, known liars: gold makes their answer evidence against itself."""
     rows = [(f"q{i:02d}", annotator, "ab"[i % 2]) for i in range(40) for annotator in "rst"]

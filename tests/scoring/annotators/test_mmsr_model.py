@@ -109,6 +109,17 @@ def test_adversaries_are_found():
     assert accuracy(labels(inputs, fitted), truth) > 0.95
 
 
+def test_sides_are_changed_on_evidence_only():
+    other = np.array([[b for b in range(4) if b != a] for a in range(4)])
+    product = np.full((4, 3), 0.6)
+    product[other == 3], product[3] = -0.2, -0.2
+    size = np.array([0.8, 0.8, 0.8, 0.25])
+    # support of the last -3 n .2 .8, standard error sqrt(3 n .64 / 2): 0.48 n against 0.98 sqrt(n), equal at n = 4.2
+    for compared, side in ((4.0, 1), (5.0, -1)):
+        pairs = Pairs(other, product, np.full((4, 3), compared), np.full(4, 3), np.full(4, 50), 50, 3)
+        assert signed(pairs, size).tolist() == [0.8, 0.8, 0.8, side * 0.25]
+
+
 def test_who_meets_nobody_counts_like_the_mean_and_has_no_rating():
     answers, _ = make_answers(100, 6, 3, 4, seed=2)
     alone = pl.DataFrame({"item_id": ["x"], "annotator_id": ["zoe"], "answer": ["a"]})
