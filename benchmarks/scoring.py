@@ -133,8 +133,9 @@ def side_by_side(rounds: int) -> list[dict[str, Any]]:
             lambda: score(million, ["dawid_skene"], params=twenty), rounds,
         ),
         compare(
-            "crowd-kit MACE, 1 M",
-            lambda: MACE(random_state=0).fit_predict_proba(million_pd), lambda: score(million, ["mace"]), rounds,
+            "crowd-kit MACE, one restart, 1 M",
+            lambda: MACE(n_restarts=1, random_state=0).fit_predict_proba(million_pd),
+            lambda: score(million, ["mace"], params={"mace": {"restarts": 1}}), rounds,
         ),
         compare(
             "crowd-kit M-MSR, 1 M",

@@ -21,7 +21,11 @@ NUM_LANES = 4
 
 
 class Lanes:
-    """A few threads; numpy and scipy let others run while they work on arrays."""
+    """A few threads; numpy and scipy let others run while they work on arrays.
+
+    Within `with`, BLAS has one thread of its own: its waiting threads would take the cores from ours, and
+    beside another busy process that makes a fit thirty times slower.
+    """
 
     def __init__(self) -> None:
         there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -29,9 +33,13 @@ class Lanes:
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
     def __enter__(self) -> Self:
+        from threadpoolctl import threadpool_limits
+
+        self._limits = threadpool_limits(1, user_api="blas")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._limits.restore_original_limits()
         if self._pool is not None:
             self._pool.shutdown()
 

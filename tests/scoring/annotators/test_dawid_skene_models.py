@@ -168,7 +168,9 @@ def test_long_items_neither_overflow_nor_underflow():
     for fit in (full.dawid_skene, coin.one_coin):
         fitted = fit(inputs_of(answers), EmParams(iterations=3))
         assert np.isfinite(fitted.probs).all()
-        assert np.add.reduceat(fitted.probs, fitted.offsets[:-1]) == pytest.approx([1, 1, 1], abs=0.05)
+        sums = np.add.reduceat(fitted.probs, fitted.offsets[:-1])
+        assert sums[:2] == pytest.approx([1, 1], abs=1e-8)
+        assert 0.5 < sums[2] <= 1  # nobody gave the short one c, which it may be all the same
 
 
 def test_a_million_distinct_answers_are_one_line_or_a_result():
