@@ -168,7 +168,7 @@ def big(rows: int, method: list[str], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def facts() -> dict[str, Any]:
+def facts(command: str) -> dict[str, Any]:
     names = ("labelrel", "crowd-kit", "polars", "numpy", "scipy", "pandas", "scikit-learn")
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
@@ -176,7 +176,7 @@ def facts() -> dict[str, Any]:
     )
     return {
         "date": date.today().isoformat(),
-        "command": "python -m benchmarks.scoring " + " ".join(sys.argv[1:]),
+        "command": command,
         "machine": f"{os.cpu_count()} cores, {model}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
@@ -190,16 +190,16 @@ def main() -> None:
     parser.add_argument("--big", type=int, metavar="ROWS", help="Parquet to Parquet with this many answers")
     parser.add_argument("--folder", type=Path, help="where the large files go; default: a temporary folder")
     options = parser.parse_args()
-    name = "scoring"
+    name, command = "scoring", f"python -m benchmarks.scoring --rounds {options.rounds}"
     if options.big:
-        name = "scoring_big"
+        name, command = "scoring_big", f"python -m benchmarks.scoring --big {options.big}"
         with tempfile.TemporaryDirectory() as temporary:
             folder = options.folder or Path(temporary)
             rows = [big(options.big, methods, folder) for methods in (["entropy", "reliability"], ["dawid_skene"])]
     else:
         rows = side_by_side(options.rounds)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({**facts(), "results": rows}, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps({**facts(command), "results": rows}, indent=2) + "\n")
     with pl.Config(tbl_width_chars=140, fmt_str_lengths=80, tbl_cols=-1):
         print(pl.DataFrame(rows))
 

@@ -194,7 +194,7 @@ class Column:
     def finish(self) -> tuple[Codes, pl.Series]:
         """Return the codes of all pieces, by first appearance, and the text of each code."""
         codes = np.concatenate(self._codes) if self._codes else np.empty(0, np.int32)
-        self._codes = []
+        self._codes, self._last = [], None  # the dictionary goes with it: a gigabyte, for a hundred million rows
         names = pl.concat(self._names) if self._names else pl.Series([], dtype=pl.String)
         return codes.astype(np.int32, copy=False), names
 
@@ -290,13 +290,14 @@ class Encoder:
         return votes
 
 
-def _counting_sort(codes: Codes, size: int) -> Ints:
+def _counting_sort(codes: Codes, size: int) -> npt.NDArray[np.integer]:
     """Return the stable order of rows by code, in linear time."""
     from scipy.sparse import csr_array
 
     # turning one sparse row into columns is a counting sort, and the only one numpy's family has
-    row = csr_array((np.arange(len(codes)), codes, np.array([0, len(codes)])), shape=(1, size))
-    return np.asarray(row.tocsc().data, dtype=np.int64)
+    small = np.int32 if len(codes) < 2**31 else np.int64
+    ends = np.array([0, len(codes)], dtype=small)
+    return np.asarray(csr_array((np.arange(len(codes), dtype=small), codes, ends), shape=(1, size)).tocsc().data)
 
 
 _PIECE = 1 << 22  # rows looked at together where a whole-table temporary would be too large

@@ -64,4 +64,4 @@ def _translated(codes: npt.NDArray[np.int32], theirs: pl.Series, ours: pl.Series
     ours = pl.concat([ours, new]) if len(new) else ours
     place = pl.DataFrame({"name": ours}).with_row_index("code")
     table = theirs.to_frame("name").join(place, on="name", how="left", maintain_order="left")["code"].to_numpy()
-    return np.where(codes == ABSTAINED, ABSTAINED, table[codes]).astype(np.int32), ours
+    return np.append(table, ABSTAINED)[codes].astype(np.int32), ours

@@ -122,3 +122,13 @@ def test_a_method_that_needs_gold_says_so():
 def test_gold_that_cannot_be_is_told(gold, match):
     with pytest.raises(InputError, match=match):
         score(VOTES, ["share"], gold=gold)
+
+
+@learns_from_gold
+def test_gold_of_a_table_in_which_nobody_answered(name):
+    silent = VOTES.with_columns(answer=pl.lit(None, pl.String))
+    if "gold" in methods.get(name).needs:
+        with pytest.raises(InputError, match="at least 10 are needed"):
+            score(silent, [name], gold=SOME_GOLD)
+    else:
+        assert score(silent, [name], gold=SOME_GOLD)["score"].null_count() == 120

@@ -18,8 +18,6 @@ from labelrel.scoring.annotators.table import read_table
 from labelrel.scoring.base import Inputs, annotator_model
 from labelrel.scoring.fitted import Fitted
 
-_BLOCK_ROWS = 1 << 14  # even 50 000 answers are worth sharing out: there are a hundred steps
-
 
 class GladParams(Params):
     """Parameters of GLAD."""
@@ -53,7 +51,7 @@ def glad(inputs: Inputs, params: GladParams) -> Fitted:
 
 def _fit(inputs: Inputs, params: GladParams) -> Fitted:
     with Lanes() as lanes:
-        table = read_table(inputs, lanes, rows=_BLOCK_ROWS)
+        table = read_table(inputs, lanes)
         tolerance = params.tolerance
         if params.climb == "em":
             state, last, _ = climb(table, lanes, params.iterations, 1e-5 if tolerance is None else tolerance)

@@ -201,6 +201,16 @@ def test_more_choices_make_agreement_stronger_evidence():
         assert nine.best_prob.mean() > three.best_prob.mean()
 
 
+@pytest.mark.parametrize("name", ["one_coin", "glad", "mmsr"])
+def test_more_choices_of_an_item_make_agreement_stronger_evidence_there(name):
+    answers, truth = make_answers(60, 8, 3, 4, seed=16)
+    found = []
+    for mine in (3, 9):
+        choices = [[*"abcdefghi"][:mine], *[[*"abcdefghi"]] * 59]
+        found.append(fit(name, inputs_of(answers, items=truth.select("item_id", choices=pl.Series(choices)))))
+    assert found[1].best_prob[0] > found[0].best_prob[0] + 1e-6
+
+
 def test_ties_are_broken_as_in_the_tally():
     rows = [(f"q{i}", annotator, answer) for i in range(200) for annotator, answer in (("r", "a"), ("s", "b"))]
     inputs = inputs_of(frame(rows))

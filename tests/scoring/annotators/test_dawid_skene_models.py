@@ -102,6 +102,14 @@ def test_wrong_answers_of_one_coin_share_the_rest_over_the_possible_answers():
     assert fitted.probs[0] == pytest.approx(a / (a + b), abs=1e-6)
 
 
+def test_the_possible_answers_are_those_of_the_item():
+    choices = pl.DataFrame({"item_id": ["q0", "q1"], "choices": [[*"AB"], [*"ABCD"]]})
+    fitted = coin.one_coin(inputs_of(by_hand(), items=choices), EmParams(iterations=1))
+    # q0 as with two choices for all; q1: a 1/3 * (1/6 / 3)^2 * 1/3 / 3, b 2/3 * 25/36 * 2/3
+    a, b = 1 / 3 / 324 / 9, 2 / 3 * 25 / 36 * 2 / 3
+    assert fitted.probs.tolist() == pytest.approx([25 / 29, 4 / 29, b / (a + b)], abs=1e-6)
+
+
 def test_items_with_different_choices_can_be_fitted_together():
     answers, truth = make_answers(200, 10, 4, 5, seed=3)
     two = pl.col("item_id").str.slice(-1).is_in([*"02468"])  # c and d are no choices of every other item
