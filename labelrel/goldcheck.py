@@ -17,7 +17,8 @@ from typing import Any, Literal
 import polars as pl
 
 from labelrel.errors import ConfigError, InputError, some
-from labelrel.scoring.calibrators import Calibrator, cross_fit, fit_calibrator, read_calibrators, write_calibrators
+from labelrel.scoring.calibrator_files import read_calibrators, write_calibrators
+from labelrel.scoring.calibrators import Calibrator, cross_fit, fit_calibrator
 from labelrel.show import print_table
 
 CalibratorKind = Literal["platt", "isotonic", "beta"]

@@ -15,17 +15,15 @@ Where all labels of a fit are right or all are wrong, every kind gives the const
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from labelrel.errors import ConfigError, InputError, near_match
-from labelrel.files import read_json, write_json
 from labelrel.scoring.hashing import stable_hash
 
 Floats = npt.NDArray[np.float64]
@@ -39,15 +37,15 @@ _LEAST_LABELS = 10
 _CLIP = 1e-3  # a score of 0 or 1 rests on a few votes; nearer to it the logarithms would rule the fit
 _LEAST_SCORE = 1e-290  # below it a slope per unit of score is more than the largest number
 _MOST_KNOTS = 100_000
-_MOST_BYTES = 64 * 2**20
-_VERSION = 1
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Whatever is read from a file: nothing unknown, nothing converted, no NaN."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Platt(_Strict):
+class Platt(Strict):
     """1 / (1 + exp(-(slope · score + intercept))).
 
     Source: Platt 1999, "Probabilistic outputs for support vector machines", section 2.2.
@@ -65,7 +63,7 @@ class Platt(_Strict):
             return np.asarray(expit(self.slope * score + self.intercept))
 
 
-class Beta(_Strict):
+class Beta(Strict):
     """1 / (1 + exp(-(a · ln s - b · ln(1 - s) + c))), s the score within [.001, .999].
 
     Source: Kull, Silva Filho & Flach 2017, "Beta calibration", section 4.
@@ -95,7 +93,7 @@ def _as_tuple(value: Any) -> Any:
 Knots = Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=_MOST_KNOTS)]
 
 
-class Isotonic(_Strict):
+class Isotonic(Strict):
     """Straight lines between the knots, constant beyond the first and the last.
 
     Source: Zadrozny & Elkan 2002, "Transforming classifier scores into accurate multiclass probability
@@ -127,7 +125,7 @@ class Isotonic(_Strict):
 Curve = Annotated[Platt | Isotonic | Beta, Field(discriminator="kind")]
 
 
-class Calibrator(_Strict):
+class Calibrator(Strict):
     """A fitted map from the score of one method to P(label is right).
 
     Attributes:
@@ -212,75 +210,6 @@ def cross_fit(
         mine = fold == number
         result[mine] = _fit(kind, scores[~mine], hits[~mine]).probability(scores[mine])
     return pl.Series("probability", result)
-
-
-def write_calibrators(path: Path | str, calibrators: Mapping[str, Calibrator]) -> None:
-    """Write calibrators as JSON, whole or not at all; `read_calibrators` gives back equal ones.
-
-    Args:
-        path: the file.
-        calibrators: method → its calibrator.
-
-    Raises:
-        InputError: no calibrator at all, or one under the name of another method.
-    """
-    if not calibrators:
-        raise InputError(f"{path}: there is no calibrator to write; no method has a score for labels with gold.")
-    document = _Document(version=_VERSION, calibrators=dict(_named(path, calibrators)))
-    write_json(path, document.model_dump(mode="json"))
-
-
-def read_calibrators(path: Path | str) -> dict[str, Calibrator]:
-    """Return method → calibrator from a file of `write_calibrators`; nothing in it is trusted.
-
-    Raises:
-        InputError: no such file, no JSON, another version, or anything missing, unknown or impossible.
-    """
-    path = Path(path)
-    try:
-        if path.is_file() and path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes; calibrators take less than {_MOST_BYTES}.")
-        content = read_json(path)
-    except (OSError, ValueError, RecursionError) as error:  # a folder, a number of a million digits, brackets only
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} cannot be read as calibrators: {reason}") from None
-    version = content.get("version") if isinstance(content, dict) else None
-    if version != _VERSION or isinstance(version, bool):
-        raise InputError(
-            f"{path} is not a file of calibrators of version {_VERSION} (version: {_shown(version)}); "
-            "write one with --calibrate and --save-calibrator."
-        )
-    try:
-        document = _Document.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{path} is not a file of calibrators: {_first(error)}.") from None
-    return dict(_named(path, document.calibrators))
-
-
-class _Document(_Strict):
-    version: int
-    calibrators: dict[str, Calibrator] = Field(min_length=1)
-
-
-def _named(path: Path | str, calibrators: Mapping[str, Calibrator]) -> Iterator[tuple[str, Calibrator]]:
-    for name, calibrator in calibrators.items():
-        if calibrator.method != name:
-            raise InputError(f"{path}: the calibrator of {_shown(name)} is of method {_shown(calibrator.method)}.")
-        yield name, calibrator
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(
-        _shown(part) if isinstance(part, str) and not part.isidentifier() else str(part) for part in first["loc"]
-    )
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place[:120]}: {message[0].lower()}{message[1:]}, got {_shown(first['input'])}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _fit(kind: Kind, score: Floats, correct: Floats) -> Platt | Isotonic | Beta:

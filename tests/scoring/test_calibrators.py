@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from labelrel.errors import ConfigError, InputError
 from labelrel.scoring import calibrators, score
+from labelrel.scoring.calibrator_files import read_calibrators, write_calibrators
 from labelrel.scoring.calibrators import (
     DEFAULT_KIND,
     Beta,
@@ -26,8 +27,6 @@ from labelrel.scoring.calibrators import (
     Platt,
     cross_fit,
     fit_calibrator,
-    read_calibrators,
-    write_calibrators,
 )
 
 KINDS = ("platt", "isotonic", "beta")
@@ -388,7 +387,7 @@ def test_no_file_a_folder_bytes_and_a_huge_file(tmp_path, monkeypatch):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is not JSON"):
         read_calibrators(tmp_path / "bytes.json")
-    monkeypatch.setattr(calibrators, "_MOST_BYTES", 100)
+    monkeypatch.setattr(calibrator_files, "_MOST_BYTES", 100)
     (tmp_path / "huge.json").write_text(" " * 101)
     with pytest.raises(InputError, match="has 101 bytes; calibrators take less than 100"):
         read_calibrators(tmp_path / "huge.json")
