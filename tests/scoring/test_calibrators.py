@@ -17,7 +17,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from labelrel.errors import ConfigError, InputError
-from labelrel.scoring import calibrators, score
+from labelrel.scoring import calibrator_files, calibrators, score
 from labelrel.scoring.calibrator_files import read_calibrators, write_calibrators
 from labelrel.scoring.calibrators import (
     DEFAULT_KIND,
