@@ -213,3 +213,31 @@ def test_folders_without_a_model_are_told_in_one_line(encoder: Path, tmp_path: P
     with pytest.raises(InputError, match="cannot be loaded") as caught:
         EmbeddingMeaning(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--embedder", "encoder"), ("--entailment", "judge")])
+def test_score_asks_the_model_which_answers_mean_the_same(option, kind, request, tmp_path):
+    from typer.testing import CliRunner
+
+    from labelrel.cli import app
+    from labelrel.scoring import score
+
+    folder = request.getfixturevalue(kind)
+    answers = pl.DataFrame({"item_id": ["q"] * len(TEXTS), "answer": TEXTS})
+    answers.write_parquet(tmp_path / "a.parquet")
+    arguments = [
+        "score",
+        tmp_path / "a.parquet",
+        "-m",
+        "semantic_entropy",
+        option,
+        folder,
+        "-o",
+        tmp_path / "s.parquet",
+    ]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.stderr or result.exception
+    same = EmbeddingMeaning(str(folder), threshold=0.85) if kind == "encoder" else EntailmentMeaning(str(folder))
+    clustered = answers.with_columns(meaning=cluster_answers(answers, same))
+    assert pl.read_parquet(tmp_path / "s.parquet").equals(score(clustered, ["semantic_entropy"]))
+    assert 1 < clustered["meaning"].n_unique() <= len(TEXTS)
