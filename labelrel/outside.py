@@ -292,4 +292,5 @@ def _with_meanings(votes: Votes, options: ScoreOptions, items: pl.DataFrame | No
         else EntailmentMeaning(str(options.entailment))
     )
     say(f"score: asking {options.embedder or options.entailment} which answers mean the same", quiet=quiet)
-    return replace(votes, extra=votes.extra.with_columns(cluster_answers(rows, same).alias("meaning")))
+    meaning = cluster_answers(rows, same).alias("meaning")
+    return replace(votes, extra=pl.DataFrame([*votes.extra.drop("meaning", strict=False), meaning]))

@@ -59,10 +59,13 @@ class EmbeddingMeaning:
         new = sorted(set(texts) - self._known.keys(), key=lambda text: (len(text), text))
         for batch in _batches(new):
             encoded = _encode(self._model, self._tokenizer, batch)
-            with torch.inference_mode():
-                hidden = self._model(**encoded).last_hidden_state.float()
-            mask = encoded["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            if encoded["input_ids"].shape[1]:
+                with torch.inference_mode():
+                    hidden = self._model(**encoded).last_hidden_state.float()
+                mask = encoded["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+                mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            else:  # empty texts, and a tokenizer that puts nothing around them
+                mean = torch.zeros(len(batch), int(self._model.config.hidden_size))
             self._vectors += list(torch.nn.functional.normalize(mean, dim=1).cpu().numpy())
             self._known |= {text: len(self._known) + place for place, text in enumerate(batch)}
         if not texts:
