@@ -138,7 +138,7 @@ class Score(_WithSections):
     )
     protocol: Literal["default", "paper"] = Field("default", description="'paper' keeps the published code's quirks")
     temperature: PositiveFloat | Literal["auto"] = Field(
-        0.2, description="T of the paper's reliability, softmax(share / T); 'auto': 1 for two answers, else 1 / n"
+        0.2, description="T of the paper's reliability, softmax(share / T); 'auto' is 1 / n"
     )
 
 

@@ -98,7 +98,9 @@ def test_out_of_fold_probabilities_do_not_know_their_label():
     )
     summary, _ = check_against_gold([noise], GOLD, GoldOptions(calibrate="isotonic", resamples=FEW))
     base = summary["methods"]["share"]["metrics"]["accuracy"]["value"]
-    assert summary["methods"]["share"]["calibrated"]["brier"]["value"] > base * (1 - base) - 0.005
+    assert (
+        summary["methods"]["share"]["calibrated"]["brier"]["value"] > base * (1 - base) - 0.001
+    )  # in sample it is .0025 lower
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def score(
             `tally_votes`. The tie-break then still names one `weak_label`, which the paper's
             rules do not read: they train on every answer.
         temperature: T of `reliability`, above 0. The paper takes 0.2, and 1 for two answers per
-            item; "auto" takes 1 for two and else 1 / n.
+            item, where any T gives the same; "auto" takes 1 / n.
         params: method → its parameters; those not given take their defaults.
 
     Returns:

@@ -66,12 +66,11 @@ class Tally:
     def reliability(self, temperature: float | Literal["auto"]) -> Floats:
         """(P,) softmax of the item's vote shares over its distinct observed answers; NaN without one.
 
-        "auto" takes T = 1 for two answers, as the paper does, and else T = 1 / n, which turns the
-        exponent into the raw count, as the paper's 0.2 does for five.
+        "auto" takes T = 1 / n, which turns the exponent into the raw count, as the paper's 0.2 does for
+        five; for two answers, where the paper takes 1, any T gives the same.
         """
         share = self.share
-        auto = np.where(self.num_answers == 2, 1.0, 1 / np.maximum(self.num_answers, 1))
-        scale = auto if temperature == "auto" else temperature
+        scale = 1 / np.maximum(self.num_answers, 1) if temperature == "auto" else temperature
         # shifted by the largest share, which cancels, so that a small temperature cannot overflow
         power = np.exp((share - self.spread(share[self.starts])) / scale)
         return np.asarray(np.round(power / self.spread(self.sum(power)), _DECIMALS))

@@ -90,7 +90,7 @@ def reliability(inputs: Inputs, params: Params) -> pl.DataFrame:
 
     `score` = `label_quality` = exp(p_a / T) / sum_v exp(p_v / T) over the distinct answers
     observed, in (0, 1]. The paper takes T = 0.2, with n = 5 answers, where the exponent is the raw
-    count, and T = 1 for n = 2; T = "auto" takes 1 / n of each item, the raw count for any n but 2.
+    count, and T = 1 for n = 2, where any T gives the same; "auto" takes 1 / n, the raw count for any n.
     It is 1 wherever all agree and no probability: unanimous answers are right .95 to .37 of the
     time in the paper's own data.
 

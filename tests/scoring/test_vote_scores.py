@@ -87,3 +87,24 @@ def test_reliability_survives_a_tiny_temperature():
 def test_uniform_votes_have_the_log_of_their_number():
     for k in (2, 3, 7):
         assert score(votes(*[2] * k), ["entropy"])["score"][0] == pytest.approx(math.log(k), abs=1e-12)
+
+
+def test_miller_madow_known_values():
+    votes = pl.DataFrame({"item_id": [*"aaaaabbbbbcc"], "answer": [*"111121122334"]})
+    weak = score(votes, ["miller_madow"]).filter("weak_label").sort("item_id")
+    # 4,1: -(4/5)ln(4/5) - (1/5)ln(1/5) + 1/10; 2,2,1: -2(2/5)ln(2/5) - (1/5)ln(1/5) + 2/10; 1,1: ln 2 + 1/4
+    assert weak["score"].to_list() == pytest.approx([0.500402 + 0.1, 1.054920 + 0.2, 0.693147 + 0.25], abs=1e-6)
+    # five different answers: ln 5 + 4/10 = 2.009438; two: the score itself
+    assert weak["label_quality"].to_list() == pytest.approx(
+        [1 - 0.600402 / 2.009438, 1 - 1.254920 / 2.009438, 0.0], abs=1e-6
+    )
+    single = score(votes.head(1), ["miller_madow"])
+    assert single.select("score", "label_quality").row(0) == (0.0, None)
+
+
+def test_automatic_temperature_makes_the_exponent_the_count():
+    votes = pl.DataFrame({"item_id": [*"aabbbccccc"], "answer": [*"1211211112"]})
+    weak = score(votes, ["reliability"], temperature="auto").filter("weak_label").sort("item_id")
+    # 1,1 is 1/2 at any T, the paper's T = 1 for two answers included; 2,1: e^2 / (e^2 + e); 4,1: e^4 / (e^4 + e)
+    e = math.e
+    assert weak["score"].to_list() == pytest.approx([0.5, e**2 / (e**2 + e), e**4 / (e**4 + e)])
