@@ -158,7 +158,7 @@ def score_table(
         )
     notes = what_is_missing(inputs)
     if any("label_probs" in entry.needs for entry, _ in chosen):
-        notes.append(f"label probabilities are from {label_probs_source(inputs.answers).replace('_', ' ')}")
+        notes.append(f"label probabilities are from {label_probs_source(scorer.inputs.answers).replace('_', ' ')}")
     for note in notes:
         say(f"note: {note}", quiet=quiet)
     result: dict[str, Any] = {"methods": names, "answers": votes.num_rows, "items": votes.num_items, "notes": notes}

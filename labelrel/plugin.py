@@ -40,14 +40,19 @@ class Plugin:
     params: type[Params] = Params
 
     @property
+    def documented(self) -> Callable[..., Any]:
+        """The function whose docstring describes it."""
+        return self.function
+
+    @property
     def summary(self) -> str:
-        """One line, the first of the function's docstring."""
-        return (self.function.__doc__ or "").strip().partition("\n")[0]
+        """One line, the first of the docstring."""
+        return (self.documented.__doc__ or "").strip().partition("\n")[0]
 
     @property
     def source(self) -> str:
-        """Paper and section, from the function's docstring."""
-        text = inspect.cleandoc(self.function.__doc__ or "").partition("Source:")[2]
+        """Paper and section, from the docstring."""
+        text = inspect.cleandoc(self.documented.__doc__ or "").partition("Source:")[2]
         return " ".join(text.partition("\n\n")[0].split())
 
     def problems(self, params: Mapping[str, Any], section: str) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from labelrel.arrays import Floats
 from labelrel.errors import InputError
-from labelrel.evaluate.arrays import Floats
 from labelrel.evaluate.bootstrap import Interval
 
 Ints = npt.NDArray[np.int64]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labelrel.arrays import Floats, Values, finite
 from labelrel.errors import InputError
-from labelrel.evaluate.arrays import Floats, Values, finite
 
 _CELLS_AT_ONCE = 4_000_000  # resamples x items held in memory together, 32 MB of float64
 

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from labelrel.arrays import Floats, Values, paired
 from labelrel.errors import InputError
-from labelrel.evaluate.arrays import Floats, Values, paired
 
 Binning = Literal["width", "mass"]
 

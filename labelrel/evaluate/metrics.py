@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from labelrel.evaluate.arrays import Floats, Values, paired, unit
+from labelrel.arrays import Floats, Values, paired, unit
 
 
 def accuracy(correct: Values) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from labelrel.arrays import Floats, Values, paired
 from labelrel.errors import InputError
-from labelrel.evaluate.arrays import Floats, Values, paired
 from labelrel.evaluate.bootstrap import Interval
 from labelrel.evaluate.calibration import brier, ece
 from labelrel.evaluate.metrics import accuracy, augrc, aurc, auroc, e_aurc, risk_coverage

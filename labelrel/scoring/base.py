@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -83,14 +83,7 @@ class Inputs:
 
     def piece(self, start: int, stop: int) -> Inputs:
         """Return the same for items start..stop-1."""
-        return Inputs(
-            votes=self.votes.slice(start, stop),
-            items=self.items,
-            gold=self.gold,
-            choices=self.choices,
-            protocol=self.protocol,
-            temperature=self.temperature,
-        )
+        return replace(self, votes=self.votes.slice(start, stop))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +109,11 @@ class Method(Plugin):
     needs: tuple[Need, ...]
     item_wise: bool
     uses_gold: bool = False
+
+    @property
+    def documented(self) -> Callable[..., Any]:
+        """The fit of a method that has one; all of those share their function."""
+        return self.fit or self.function
 
 
 methods: Registry[Method] = Registry("scoring method")
@@ -152,30 +150,18 @@ def method(
     return add
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnnotatorModel(Method):
-    """A method whose scores are the posterior of a model fitted to the whole table."""
-
-    @property
-    def summary(self) -> str:
-        """One line, the first of the fit's docstring."""
-        return Plugin(name=self.name, function=self.fit or self.function).summary
-
-    @property
-    def source(self) -> str:
-        """Paper and section, from the fit's docstring."""
-        return Plugin(name=self.name, function=self.fit or self.function).source
-
-
 def annotator_model(
     name: str, *, params: type[Params] = Params, uses_gold: bool = False
 ) -> Callable[[Callable[[Inputs, Any], Fitted]], Callable[[Inputs, Any], Fitted]]:
-    """Return a decorator that registers a fit, (inputs, params) → `Fitted`, as the method `name`."""
+    """Return a decorator that registers a fit, (inputs, params) → `Fitted`, as the method `name`.
+
+    Its scores are the posterior of a model fitted to the whole table, see `posterior_rows`.
+    """
 
     def add(fit: Callable[[Inputs, Any], Fitted]) -> Callable[[Inputs, Any], Fitted]:
         methods.add(
             name,
-            AnnotatorModel(
+            Method(
                 name=name,
                 function=posterior_rows,
                 fit=fit,

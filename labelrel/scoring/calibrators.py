@@ -23,6 +23,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from labelrel.arrays import finite
 from labelrel.errors import ConfigError, InputError, near_match
 from labelrel.scoring.hashing import stable_hash
 
@@ -156,7 +157,7 @@ class Calibrator(Strict):
         given = pl.Series("probability", scores, strict=False).cast(pl.Float64)
         known = given.is_not_null().to_numpy()
         result = np.full(len(given), np.nan)
-        result[known] = self.curve.probability(_finite(given.drop_nulls(), "score"))
+        result[known] = self.curve.probability(finite(given.drop_nulls(), "score", of="labels", empty=True))
         return pl.Series("probability", result, nan_to_null=True)
 
 
@@ -296,7 +297,7 @@ def _labels(kind: Kind, score: Numbers, correct: Numbers) -> tuple[Floats, Float
     if kind not in get_args(Kind):
         known = list(get_args(Kind))
         raise ConfigError(f"unknown calibration {kind!r}{near_match(kind, known) or ';'} allowed: {', '.join(known)}.")
-    scores, hits = _finite(score, "score"), _finite(correct, "correct")
+    scores, hits = (finite(v, name, of="labels", empty=True) for v, name in ((score, "score"), (correct, "correct")))
     if scores.size != hits.size:
         raise InputError(f"score has {scores.size} values but correct has {hits.size}; they belong to the same labels.")
     if scores.size < _LEAST_LABELS:
@@ -310,19 +311,6 @@ def _labels(kind: Kind, score: Numbers, correct: Numbers) -> tuple[Floats, Float
     if kind == "beta":
         _check_unit(scores)
     return scores, hits
-
-
-def _finite(values: Numbers, name: str) -> Floats:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be numbers, without nulls; leave labels without one out first.") from None
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
-        raise InputError(
-            f"{name}: {bad} of {array.size} values are missing or not finite; leave those labels out first."
-        )
-    return array
 
 
 def _folds(items: pl.Series, num_labels: int, folds: int, seed: int) -> npt.NDArray[np.int64]:

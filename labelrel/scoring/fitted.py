@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,10 @@ class Fitted:
     def piece(self, start: int, stop: int) -> Fitted:
         """Return the same for items start..stop-1."""
         low, high = int(self.offsets[start]), int(self.offsets[stop])
-        return Fitted(
+        return replace(
+            self,
             offsets=self.offsets[start : stop + 1] - low,
             probs=self.probs[low:high],
             best=self.best[start:stop],
             best_prob=self.best_prob[start:stop],
-            classes=self.classes,
-            annotators=self.annotators,
         )

@@ -18,6 +18,7 @@ from labelrel.schema import require_columns
 from labelrel.scoring.base import Inputs, method, optional
 from labelrel.scoring.encode import Column
 from labelrel.scoring.probabilities import best_rows, tie_names
+from labelrel.scoring.votes import unanimity
 
 Same = Callable[[list[tuple[str, str, str | None]]], list[bool]]
 """(answer, answer, question or None) of many pairs → whether the two answers mean the same."""
@@ -69,11 +70,9 @@ def semantic_entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     share = size / n[cluster_item]
     entropy = np.abs(np.bincount(cluster_item, weights=share * np.log(share), minlength=votes.num_items))
     entropy = np.where(n > 0, np.round(entropy, _DECIMALS), np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quality = np.where(n > 1, np.clip(1 - entropy / np.log(n), 0, 1), np.nan)
     return inputs.tally.with_columns(
         score=optional(counts.spread(entropy)),
-        label_quality=optional(np.where(weak, counts.spread(quality), np.nan)),
+        label_quality=optional(np.where(weak, counts.spread(unanimity(entropy, n)), np.nan)),
         weak_label=pl.Series(weak, dtype=pl.Boolean),
     )
 

@@ -43,7 +43,7 @@ def entropy(inputs: Inputs, params: Params) -> pl.DataFrame:
     Source: Guo & Yang 2024 (arXiv 2406.19032), uncertainty filtering; Shannon 1948.
     """
     value = inputs.counts.entropy()
-    return _of_weak_label(inputs, value, _unanimity(value, inputs.counts.num_answers))
+    return _of_weak_label(inputs, value, unanimity(value, inputs.counts.num_answers))
 
 
 @method("miller_madow", unit="item", higher_is_better=False)
@@ -64,7 +64,8 @@ def miller_madow(inputs: Inputs, params: Params) -> pl.DataFrame:
     return _of_weak_label(inputs, value, np.where(n > 1, quality, np.nan))
 
 
-def _unanimity(entropy: Floats, num_answers: npt.NDArray[np.int64]) -> Floats:
+def unanimity(entropy: Floats, num_answers: npt.NDArray[np.number]) -> Floats:
+    """Return 1 - H / ln n in [0, 1], NaN for n below 2: one answer is always unanimous."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(num_answers > 1, np.clip(1 - entropy / np.log(num_answers), 0, 1), np.nan)
 

@@ -38,6 +38,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
+from labelrel.arrays import finite
 from labelrel.errors import ConfigError, InputError
 from labelrel.selection.base import Inside, Params, Pool, rule
 
@@ -144,8 +145,8 @@ def certify(
             raise ConfigError(f"{name} must lie in (0, 1), got {value:g}.")
     if max_candidates < 1:
         raise ConfigError(f"max_candidates must be at least 1, got {max_candidates}.")
-    scores, correct = _finite(gold_score, "gold_score"), _finite(gold_correct, "gold_correct")
-    pool = _finite(pool_score, "pool_score")
+    scores, correct = finite(gold_score, "gold_score", of="labels"), finite(gold_correct, "gold_correct", of="labels")
+    pool = finite(pool_score, "pool_score", of="labels")
     if scores.size != correct.size:
         raise InputError(f"gold_score has {scores.size} values but gold_correct has {correct.size}.")
     if not np.isin(correct, (0, 1)).all():
@@ -296,18 +297,3 @@ def _needed(n: int, accuracy: float, target: float, error: float) -> int | None:
 def _at_least(thresholds: Floats, scores: Floats) -> Ints:
     """Return how many scores are at or above each threshold."""
     return np.asarray(scores.size - np.searchsorted(np.sort(scores), thresholds, side="left"), dtype=np.int64)
-
-
-def _finite(values: Numbers, name: str) -> Floats:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be numbers, without nulls; leave labels without one out first.") from None
-    if not array.size:
-        raise InputError(f"{name} is empty; at least one value is needed.")
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
-        raise InputError(
-            f"{name}: {bad} of {array.size} values are missing or not finite; leave those labels out first."
-        )
-    return array

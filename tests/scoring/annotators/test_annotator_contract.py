@@ -17,10 +17,10 @@ from labelrel.scoring.annotators import finish as finish_module
 from labelrel.scoring.annotators.finish import NOBODY, Posterior, Unvoted, finish, likelier_unvoted
 from labelrel.scoring.annotators.lanes import Lanes
 from labelrel.scoring.annotators.table import read_table
-from labelrel.scoring.base import AnnotatorModel, Inputs
+from labelrel.scoring.base import Inputs
 from labelrel.scoring.fitted import Fitted
 
-NAMES = [name for name in methods if isinstance(methods.get(name), AnnotatorModel)]
+NAMES = [name for name in methods if methods.get(name).fit is not None]
 every_model = pytest.mark.parametrize("name", NAMES)
 QUICK: dict[str, Any] = {"mace": {"restarts": 2}}
 

@@ -1,6 +1,8 @@
-"""The door of this room: what comes in becomes a float array that can be trusted."""
+"""What comes in as numbers becomes a float array that can be trusted."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,35 +10,38 @@ import numpy.typing as npt
 from labelrel.errors import InputError
 
 Floats = npt.NDArray[np.float64]
-Values = npt.ArrayLike
+Values = npt.ArrayLike | Sequence[float | None]
 """Anything numpy reads as numbers: a list, an array, a polars column. Null and NaN are refused."""
 
 
-def finite(values: Values, name: str, *, ndim: tuple[int, ...] = (1,)) -> Floats:
+def finite(
+    values: Values, name: str, *, ndim: tuple[int, ...] = (1,), of: str = "items", empty: bool = False
+) -> Floats:
     """Return `values` as a float array.
 
     Args:
         values: numbers or booleans, at least one.
         name: what the message calls them.
         ndim: the allowed numbers of dimensions.
+        of: what the values are of, for the message.
+        empty: whether there may be none.
 
     Raises:
-        InputError: no values, another number of dimensions, or a value that is missing or not finite.
+        InputError: no values where there must be some, another number of dimensions, or a value that is
+            missing or not finite.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} must be numbers, without nulls; leave items without a value out first.") from None
+        raise InputError(f"{name} must be numbers, without nulls; leave {of} without a value out first.") from None
     if array.ndim not in ndim:
         allowed = " or ".join(str(n) for n in ndim)
         raise InputError(f"{name} must have {allowed} dimension{'s' * (ndim != (1,))}, got {array.ndim}.")
-    if not array.size:
+    if not array.size and not empty:
         raise InputError(f"{name} is empty; at least one value is needed.")
     bad = int(np.count_nonzero(~np.isfinite(array)))
     if bad:
-        raise InputError(
-            f"{name}: {bad} of {array.size} values are missing or not finite; leave those items out first."
-        )
+        raise InputError(f"{name}: {bad} of {array.size} values are missing or not finite; leave those {of} out first.")
     return array
 
 
