@@ -10,16 +10,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
 from labelrel.errors import InputError
+from labelrel.plugin import Params
 from labelrel.registry import Registry
 from labelrel.schema import ITEMS
 
 Item = Mapping[str, Any]
-Kind = Literal["choice", "binary", "numeric", "text"]
+Kind = Literal["choice", "binary", "classes", "numeric", "text"]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One way to ask an item.
+
+    Attributes:
+        prompt: the text before the answer; it does not end in a blank.
+        options: the text that follows for each choice, in the item's own choice order whatever order
+            they are listed in, leading blank included; None for an open item.
+    """
+
+    prompt: str
+    options: tuple[str, ...] | None = None
+
+
+class Reading(NamedTuple):
+    """What was read out of a completion.
+
+    Attributes:
+        answer: canonical, in the item's own terms; null where there is none.
+        cause: why there is none, one of a few fixed phrases ("empty", "names no option", "no number",
+            …) by which unparsable completions are counted; null where there is an answer.
+    """
+
+    answer: str | None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,37 +56,63 @@ class Task:
 
     Attributes:
         name: the registered name.
-        kind: `choice` (one of the item's choices), `binary` (a choice of two), `numeric` or `text`.
+        kind: `choice` (one of the item's choices), `binary` (a choice of two words that mean the same in
+            every item), `classes` (more such words), `numeric` or `text`. A task that learns it from the
+            user's table keeps it in the items.
         summary: one line for `labelrel tasks`.
         source: where the data come from and under which licence.
-        load: (source, sizes per split, seed) → items table; `source` None means the task's own.
-        wordings: item → prompts, one per query variant, the canonical one first. The text to
-            learn or to score follows a prompt directly.
-        target: (item, canonical answer) → the text that follows the prompt, leading space included.
-        parse: (item, completion) → canonical answer, or null where it cannot be read. Total: it
-            never raises, whatever the completion.
+        load: (source, sizes per split, seed) → items table; `source` None means the task's own. With
+            `params` of its own, a fourth argument has them.
+        params: model of `prepare.options`.
+        wordings: item → the ways to ask it without listing the options, the canonical one first.
+        target: (item, canonical answer) → the text that follows the prompt of an open item, leading
+            blank included.
+        parse: (item, completion) → what it says. Total: it never raises, whatever the completion.
         is_correct: (answer, gold label) → whether they mean the same; both canonical.
+        orders: item → the same question with its answer words in other orders, the canonical one
+            first; null: the options are listed in other orders instead.
     """
 
     name: str
     kind: Kind
     summary: str
     source: str
-    load: Callable[[str | None, Mapping[str, int], int], pl.DataFrame]
-    wordings: Callable[[Item], list[str]]
-    target: Callable[[Item, str], str]
-    parse: Callable[[Item, str], str | None]
+    load: Callable[..., pl.DataFrame]
+    params: type[Params] = Params
+    wordings: Callable[[Item], list[Wording]]
+    target: Callable[[Item, str], str] = lambda item, answer: " " + answer
+    parse: Callable[[Item, str], Reading]
     is_correct: Callable[[str, str], bool] = lambda answer, gold: answer == gold
+    orders: Callable[[Item], list[Wording]] | None = None
 
-    def options(self, item: Item) -> list[str]:
-        """Return the texts that may follow the prompt, in the item's own choice order.
+    def make_items(
+        self, source: str | None, sizes: Mapping[str, int], seed: int, options: Mapping[str, Any] | None = None
+    ) -> pl.DataFrame:
+        """Return the items table.
+
+        Args:
+            source: folder or file of the data, "hub", or null for the task's own.
+            sizes: number of items per split, in the order in which splits are filled.
+            seed: of splits and of whatever the task draws.
+            options: `prepare.options`.
 
         Raises:
-            InputError: the item is an open question and has no options to choose from.
+            ConfigError: an option that the task does not have.
+            InputError: data that cannot be read, or too few of them.
         """
-        if item["choices"] is None:
-            raise InputError(f"item {item['item_id']} is an open question: it has no choices to score.")
-        return [self.target(item, str(index)) for index in range(len(item["choices"]))]
+        params = self.model_options(options or {})
+        own = () if self.params is Params else (params,)
+        return self.load(source, sizes, seed, *own)
+
+    def model_options(self, options: Mapping[str, Any]) -> Any:
+        """Return checked `prepare.options`.
+
+        Raises:
+            ConfigError: an unknown or impossible one.
+        """
+        from labelrel.plugin import Plugin
+
+        return Plugin(name=self.name, function=self.load, params=self.params).parse(options, "prepare.options")
 
 
 tasks: Registry[Task] = Registry("task")
