@@ -16,7 +16,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "labelrel"
 
-GROUND = {"errors", "registry", "plugin", "schema", "config", "files", "arrays", "progress", "show"}
+GROUND = {"errors", "registry", "plugin", "schema", "config", "files", "arrays", "progress", "show", "canonical"}
 PURE = {"scoring", "selection", "tasks", "evaluate"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "show": set(),
     "registry": {"errors"},
     "plugin": {"errors"},
+    "canonical": {"registry"},
     "arrays": {"errors"},
     "schema": {"errors"},
     "files": {"errors"},
