@@ -61,6 +61,34 @@ class Prepare(_Section):
     task: str = Field("world_facts", description="a registered task; `labelrel tasks` lists them")
     source: str | None = Field(None, description="folder with the task's files, or 'hub'; null: the task's own")
     sizes: Sizes = Sizes()
+    options: dict[str, Any] = Field({}, description="settings of the task itself, such as the columns of `table`")
+    paraphrases: str | None = Field(None, description="table of questions in other words (item_id, paraphrase)")
+
+
+class Prompt(_Section):
+    """How items are worded, and what differs between the query variants of an item."""
+
+    options: Literal["hidden", "listed"] = Field(
+        "hidden", description="'listed': the prompt shows the options; 'hidden': they are scored as its continuations"
+    )
+    answer: Literal["text", "letter"] = Field("text", description="answer by the option's text or, listed, its letter")
+    vary: Literal["wording", "order", "paraphrase"] = Field("wording", description="what differs between the variants")
+    templates: list[str] | None = Field(
+        None, min_length=1, description="your own prompts with {question} and, listed, {options}; null: the task's"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.answer == "letter" and self.options != "listed":
+            raise ValueError("prompt.answer 'letter' needs prompt.options 'listed': a letter means nothing unlisted")
+        needed = ["{question}", "{options}"] if self.options == "listed" else ["{question}"]
+        for template in self.templates or ():
+            missing = [mark for mark in needed if template.count(mark) != 1]
+            if missing:
+                raise ValueError(f"prompt.templates: {template!r} must hold {' and '.join(missing)} exactly once")
+            if template != template.rstrip():
+                raise ValueError(f"prompt.templates: {template!r} ends in a blank; answers bring theirs")
+        return self
 
 
 class Lora(_Section):
@@ -86,12 +114,17 @@ class Supervise(_Section):
 class Sample(_Section):
     """Ask the supervisor several times per question."""
 
-    engine: str = "transformers"
+    engine: str = Field("transformers", description="who answers; `labelrel engines` lists them")
+    options: dict[str, Any] = Field({}, description="settings of the engine, such as the base_url of `openai`")
+    mode: Literal["choice", "generate"] = Field(
+        "choice", description="'choice': by the probability of each option; 'generate': by reading what is written"
+    )
     splits: Annotated[list[Literal[SPLITS]], Once] = Field(["w2s", "gold_dev"], min_length=1)  # type: ignore[valid-type]
     variants: Positive = Field(5, description="number of wordings asked per item")
     temperature: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="of the draw over options; 0 is the best one"
+        1.0, ge=0, allow_inf_nan=False, description="of the draw over options or tokens; 0 is the best one"
     )
+    max_new_tokens: Positive = Field(50, description="longest completion, where text is generated")
 
 
 class _WithSections(BaseModel):
@@ -170,6 +203,7 @@ class Report(_Section):
 SECTIONS: dict[str, type[BaseModel]] = {
     "base": Base,
     "prepare": Prepare,
+    "prompt": Prompt,
     "supervise": Supervise,
     "sample": Sample,
     "score": Score,
@@ -186,6 +220,7 @@ class Config(BaseModel):
 
     base: Base = Base()
     prepare: Prepare = Prepare()
+    prompt: Prompt = Prompt()
     supervise: Supervise = Supervise()
     sample: Sample = Sample()
     score: Score = Score()

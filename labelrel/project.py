@@ -107,12 +107,15 @@ def check_names(config: Config) -> list[str]:
     from labelrel.models.reference import parse_reference
     from labelrel.scoring import methods
     from labelrel.selection import check_params, reads
-    from labelrel.supervise.engines import engines
+    from labelrel.supervise import engines
     from labelrel.tasks import tasks
 
     problems = [
         *_lookup(lambda: tasks.get(config.prepare.task, where="prepare.task")),
         *_lookup(lambda: engines.get(config.sample.engine, where="sample.engine")),
+        *_options(config.sample.engine, engines, config.sample.options, "sample.options"),
+        *_options(config.prepare.task, tasks, config.prepare.options, "prepare.options"),
+        *_orders(config),
         *_lookup(lambda: parse_reference(config.supervise.model), "supervise.model: "),
         *_lookup(lambda: parse_reference(config.align.model), "align.model: "),
     ]
@@ -131,6 +134,22 @@ def check_names(config: Config) -> list[str]:
         line for name in sorted(extra) for line in check_params(name, config.select.params(name))
     ]  # a section for a rule that is not run is fine, one for a rule that does not exist is a typing error
     return problems
+
+
+def _options(name: str, registry: Any, options: dict[str, Any], section: str) -> list[str]:
+    return registry.get(name).problems(options, section) if name in registry else []
+
+
+def _orders(config: Config) -> list[str]:
+    """Say where there is nothing to put in order: options that no prompt lists, and no answer words."""
+    from labelrel.tasks import tasks
+
+    name = config.prepare.task
+    if config.prompt.vary != "order" or config.prompt.options == "listed":
+        return []
+    if name not in tasks or tasks.get(name).orders is not None:
+        return []
+    return [f"prompt.vary is 'order', but task '{name}' has an order only where prompt.options is 'listed'"]
 
 
 def _lookup(call: Any, prefix: str = "") -> list[str]:

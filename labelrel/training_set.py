@@ -9,17 +9,17 @@ import polars as pl
 
 from labelrel import files
 from labelrel.schema import TRAINING
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting, Task
 
 
-def word_examples(chosen: pl.DataFrame, items: pl.DataFrame, task: Task) -> pl.DataFrame:
+def word_examples(chosen: pl.DataFrame, items: pl.DataFrame, prompting: Prompting) -> pl.DataFrame:
     """Give each chosen label its prompt and target text; a null variant is the canonical wording."""
     by_id = {item["item_id"]: item for item in items.iter_rows(named=True)}
     rows = []
     for item_id, variant_id, answer, weight in chosen.select("item_id", "variant_id", "answer", "weight").iter_rows():
-        item = by_id[item_id]
-        prompt = task.wordings(item)[int(variant_id or 0)]
-        rows.append((item_id, prompt, task.target(item, answer), answer, weight))
+        item, variant = by_id[item_id], int(variant_id or 0)
+        wording = prompting.variants(item, variant + 1)[variant]
+        rows.append((item_id, wording.prompt, prompting.target(item, wording, answer), answer, weight))
     return pl.DataFrame(rows, schema=TRAINING, orient="row")
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
 
+from labelrel.errors import InputError
 from labelrel.models.choice import choice_logprobs, tokenize
 from labelrel.models.decoder import Decoder
+from labelrel.models.generate import generate
+from labelrel.models.memory import token_budget
 from labelrel.models.packing import Prompt
 from labelrel.progress import Report
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting, Task
+from labelrel.tasks.base import Item
 
 PREDICTIONS = pl.Schema(
     {
@@ -23,16 +28,37 @@ PREDICTIONS = pl.Schema(
         "choice_logprobs": pl.List(pl.Float64()),
     }
 )
+"""One row per item. `answer` is null where an open answer could not be read, which counts as wrong."""
+
+OPEN_TOKENS = 16
+"""Longest answer to an open question: a number or a name, no reasoning before it."""
 
 
-def item_prompts(task: Task, tokenizer: Any, items: pl.DataFrame) -> list[Prompt]:
+def is_open(items: pl.DataFrame) -> bool:
+    """Tell whether the items are open questions; a table is of one kind.
+
+    Raises:
+        InputError: some have choices and some have none.
+    """
+    without = items["choices"].null_count()
+    if without not in (0, items.height):
+        raise InputError(f"{without} of {items.height} items have no choices: open and closed items need a task each.")
+    return bool(without)
+
+
+def item_prompts(prompting: Prompting, tokenizer: Any, items: pl.DataFrame) -> list[Prompt]:
     """Tokenise the canonical wording of each item with its options.
 
     Raises:
         InputError: an open item, which has no options.
     """
-    rows = items.iter_rows(named=True)
-    return tokenize(tokenizer, [(task.wordings(item)[0], task.options(item)) for item in rows])
+    texts = []
+    for item in items.iter_rows(named=True):
+        wording = prompting.canonical(item)
+        if wording.options is None:
+            raise InputError(f"item {item['item_id']} is an open question: it has no choices to score.")
+        texts.append((wording.prompt, wording.options))
+    return tokenize(tokenizer, texts)
 
 
 def predict(
@@ -43,19 +69,58 @@ def predict(
     Args:
         decoder: the model.
         task: says when an answer is right.
-        items: N items; a gold label that is null leaves `correct` null.
+        items: N items with choices; a gold label that is null leaves `correct` null.
         prompts: what `item_prompts` made of them.
         progress: called with (items done, items in all).
 
     Returns:
         The columns of `PREDICTIONS`, one row per item, in order.
     """
-    rows = []
     scored = choice_logprobs(decoder, prompts, progress)
-    for item, logprobs in zip(items.iter_rows(named=True), scored, strict=True):
-        best = max(logprobs)
-        answer = str(logprobs.index(best))
+    best = (max(logprobs) for logprobs in scored)
+    answers = [(str(s.index(b)), b, s) for s, b in zip(scored, best, strict=True)]
+    return with_gold(task, items, answers)
+
+
+def predict_open(
+    model: Any, tokenizer: Any, prompting: Prompting, items: pl.DataFrame, progress: Report | None = None
+) -> pl.DataFrame:
+    """Answer each open item with what the model writes greedily, the canonical wording asked once.
+
+    Args:
+        model: causal language model, plain or wrapped by peft.
+        tokenizer: its tokenizer.
+        prompting: wording, parser and gold check.
+        items: N items without choices.
+        progress: called with (items done, items in all).
+
+    Returns:
+        The columns of `PREDICTIONS`, one row per item, in order; `choice_logprobs` is null.
+    """
+    rows: list[Item] = list(items.iter_rows(named=True))
+    wordings = [prompting.canonical(item) for item in rows]
+    written = generate(
+        model,
+        tokenizer,
+        [wording.prompt for wording in wordings],
+        max_new_tokens=OPEN_TOKENS,
+        temperature=0.0,
+        seed=0,
+        names=[str(item["item_id"]) for item in rows],
+        budget=token_budget(next(model.parameters()).device, model),
+        progress=progress,
+    )
+    read = [prompting.read(i, w, text.text).answer for i, w, text in zip(rows, wordings, written, strict=True)]
+    return with_gold(prompting.task, items, [(a, t.logprob, None) for a, t in zip(read, written, strict=True)])
+
+
+def with_gold(
+    task: Task, items: pl.DataFrame, answers: Iterable[tuple[str | None, float | None, list[float] | None]]
+) -> pl.DataFrame:
+    """Return the columns of `PREDICTIONS` for (answer, its log-probability, those of the choices), one per item."""
+    rows = []
+    for item, (answer, logprob, logprobs) in zip(items.iter_rows(named=True), answers, strict=True):
         gold = item["gold_label"]
-        correct = None if gold is None else task.is_correct(answer, gold)
-        rows.append((item["item_id"], item["split"], answer, gold, correct, best, logprobs))
+        correct = None if gold is None else answer is not None and task.is_correct(answer, gold)
+        rows.append((item["item_id"], item["split"], answer, gold, correct, logprob, logprobs))
     return pl.DataFrame(rows, schema=PREDICTIONS, orient="row")

@@ -86,15 +86,24 @@ def save_adapter(model: Any, folder: Path, *, base: str) -> None:
     (folder / "adapter_model.safetensors").chmod(0o644)  # written private; it is an ordinary result
 
 
+def check_adapter(folder: Path) -> None:
+    """Raise unless a folder holds an adapter.
+
+    Raises:
+        InputError: one of its files is missing.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():  # peft would ask a hub for it
+            raise InputError(f"{folder} holds no adapter ({name} is missing); run the stage that trains it.")
+
+
 def load_adapter(model: Any, folder: Path) -> Any:
     """Put a saved adapter on a frozen model.
 
     Raises:
         InputError: no adapter in the folder, or one that does not fit the model.
     """
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():  # peft would ask a hub for it
-            raise InputError(f"{folder} holds no adapter ({name} is missing); run the stage that trains it.")
+    check_adapter(folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

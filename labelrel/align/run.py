@@ -10,10 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from labelrel.align.evaluate import item_prompts, predict
+from labelrel.align.checkpoint import Checkpoint
+from labelrel.align.evaluate import is_open, item_prompts, predict, predict_open
 from labelrel.align.lora import add_adapter, save_adapter
 from labelrel.align.order import num_steps
-from labelrel.align.train import Example, Step, Trained, train
+from labelrel.align.train import Example, Step, Trained, train, training_key
 from labelrel.config import Lora
 from labelrel.files import replacing_folder, write_json, write_table
 from labelrel.models.choice import tokenize
@@ -22,7 +23,7 @@ from labelrel.models.load import LoadedModel
 from labelrel.models.packing import Prompt
 from labelrel.models.trunk import TrunkCache
 from labelrel.progress import progress
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves behind: `model` with its adapter, predictions, curve and costs in seconds."""
+    """What a run leaves behind: `model` with its adapter, predictions, curve and costs in seconds.
+
+    `checkpoint` is what `write_run` removes when all the rest is safe; None where there is none.
+    """
 
     model: Any
     predictions: pl.DataFrame
@@ -59,11 +63,12 @@ class Outcome:
     evaluate_seconds: float
     trunk_seconds: float
     trunk_tokens: int
+    checkpoint: Checkpoint | None = None
 
 
 def run(
     loaded: LoadedModel,
-    task: Task,
+    prompting: Prompting,
     training: pl.DataFrame,
     test: pl.DataFrame,
     *,
@@ -72,6 +77,7 @@ def run(
     top_layers: int | None,
     seed: int,
     cache: Path,
+    checkpoints: Path | None = None,
     pool: pl.DataFrame | None = None,
     on_step: Callable[[Step], None] | None = None,
     quiet: bool = False,
@@ -80,7 +86,7 @@ def run(
 
     Args:
         loaded: the frozen model; it is changed in place by the adapter.
-        task: wording and gold check.
+        prompting: wording and gold check.
         training: a checked training set.
         test: items to answer.
         budget: steps, batch size, learning rate.
@@ -88,6 +94,8 @@ def run(
         top_layers: adapt the last K layers and cache the trunk below; None: all layers, no cache.
         seed: of adapter and data order.
         cache: folder of the trunk cache.
+        checkpoints: folder where the state of the training is kept until `write_run`, so that a run that
+            was killed goes on; None keeps none.
         pool: items whose options are put into the trunk cache in the same pass, because other
             methods of the comparison will train on them.
         on_step: told of each optimiser step.
@@ -95,16 +103,27 @@ def run(
     """
     started = time.perf_counter()
     examples = _examples(loaded.tokenizer, training)
-    test_prompts = item_prompts(task, loaded.tokenizer, test)
+    closed = not is_open(test)
+    test_prompts = item_prompts(prompting, loaded.tokenizer, test) if closed else []
     source, trunk_seconds = None, 0.0
     if top_layers is not None:
         source = TrunkCache(
             cache, Trunk(loaded.model, top_layers), fingerprint=loaded.fingerprint, top_layers=top_layers
         )
-        pooled = [] if pool is None else item_prompts(task, loaded.tokenizer, pool)
+        pooled = item_prompts(prompting, loaded.tokenizer, pool) if closed and pool is not None else []
         trunk_seconds = _fill(source, [*pooled, *(e.prompt for e in examples), *test_prompts], quiet=quiet)
     model = add_adapter(loaded.model, lora, top_layers=top_layers, seed=seed)
     decoder = Decoder(model, top_layers=top_layers, source=source)
+    settings: dict[str, Any] = {
+        "steps": budget.steps,
+        "batch_size": budget.batch_size,
+        "learning_rate": budget.learning_rate,
+        "seed": seed,
+    }
+    checkpoint = None
+    if checkpoints is not None:
+        key = [loaded.fingerprint, lora.model_dump(), top_layers, training_key(model, examples, **settings)]
+        checkpoint = Checkpoint(checkpoints, key, quiet=quiet)
     with progress("train", quiet=quiet) as report:
 
         def step_done(step: Step) -> None:
@@ -112,29 +131,24 @@ def run(
             if on_step:
                 on_step(step)
 
-        trained = train(
-            model,
-            decoder,
-            examples,
-            steps=budget.steps,
-            batch_size=budget.batch_size,
-            learning_rate=budget.learning_rate,
-            seed=seed,
-            on_step=step_done,
-        )
+        trained = train(model, decoder, examples, **settings, on_step=step_done, checkpoint=checkpoint)
     evaluating = time.perf_counter()
     with progress("evaluate", quiet=quiet) as report:
-        predictions = predict(decoder, task, test, test_prompts, report)
+        if closed:
+            predictions = predict(decoder, prompting.task, test, test_prompts, report)
+        else:
+            predictions = predict_open(model, loaded.tokenizer, prompting, test, report)
     now = time.perf_counter()
     return Outcome(
         model=model,
         predictions=predictions,
         trained=trained,
         num_examples=budget.steps * budget.batch_size,
-        seconds=now - started,
+        seconds=now - started + trained.seconds_before,
         evaluate_seconds=now - evaluating,
         trunk_seconds=trunk_seconds,
         trunk_tokens=source.num_computed_tokens if source else 0,
+        checkpoint=checkpoint,
     )
 
 
@@ -152,7 +166,7 @@ def _fill(source: TrunkCache, prompts: Sequence[Prompt], *, quiet: bool) -> floa
 
 
 def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: str) -> None:
-    """Write a run's folder, whole or not at all.
+    """Write a run's folder, whole or not at all, and then remove the run's checkpoint.
 
     Args:
         folder: gets `adapter/`, `predictions.parquet`, `history.parquet` and `run.json`.
@@ -179,3 +193,5 @@ def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: s
             "trunk_tokens": outcome.trunk_tokens,
         }
         write_json(temporary / "run.json", {**record, **costs})
+    if outcome.checkpoint:
+        outcome.checkpoint.discard()

@@ -9,40 +9,54 @@ import torch
 
 from labelrel.errors import InputError
 from labelrel.models.decoder import Decoder
-from labelrel.models.packing import Prompt, batches, pack
-
-_BATCH_TOKENS = 1024
+from labelrel.models.memory import in_batches, token_budget
+from labelrel.models.packing import Prompt, pack
+from labelrel.models.tree import grow, pack_trees
 
 
 @torch.inference_mode()
 def choice_logprobs(
-    decoder: Decoder, prompts: Sequence[Prompt], progress: Callable[[int, int], None] | None = None
+    decoder: Decoder,
+    prompts: Sequence[Prompt],
+    progress: Callable[[int, int], None] | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> list[list[float]]:
-    """Score every continuation of every prompt, each prompt computed once.
+    """Score every continuation of every prompt, each token that prompts of a group share computed once.
 
     Args:
         decoder: the model, whole or on a trunk cache.
         prompts: tokenised prompts with their choices as branches.
         progress: called with (prompts done, prompts in all).
+        groups: positions of prompts that begin alike, such as the wordings of one item; None means
+            that none do. A trunk cache holds prompts by themselves, so there they are taken one by one.
 
     Returns:
         For each prompt the natural log-probabilities of its choices, normalised over the choices
         (their exponentials sum to 1). A choice's own log-probability is the sum over its tokens.
     """
+    if groups is None or decoder.cached:
+        groups = [[index] for index in range(len(prompts))]
+    trees = None if decoder.cached else [grow([prompts[index] for index in group]) for group in groups]
+    lengths = [len(tree) for tree in trees] if trees is not None else [len(prompt) for prompt in prompts]
     results: list[list[float]] = [[] for _ in prompts]
     done = 0
-    for group in batches([len(prompt) for prompt in prompts], _BATCH_TOKENS):
-        members = [prompts[index] for index in group]
-        packed = pack(members).to(decoder.device)
-        tokens = decoder.token_logprobs(members, packed).double()
+
+    def run(batch: list[int]) -> None:
+        nonlocal done
+        members = [index for group in batch for index in groups[group]]
+        packed = pack([prompts[i] for i in members]) if trees is None else pack_trees([trees[i] for i in batch])
+        packed = packed.to(decoder.device)
+        tokens = decoder.token_logprobs([prompts[index] for index in members], packed).double()
         sums = torch.zeros(packed.num_branches, dtype=torch.float64, device=tokens.device)
         sums.index_add_(0, packed.owner, tokens)
-        counts = [len(member.branches) for member in members]
-        for index, scores in zip(group, torch.split(sums, counts), strict=True):
+        counts = [len(prompts[index].branches) for index in members]
+        for index, scores in zip(members, torch.split(sums, counts), strict=True):
             results[index] = torch.log_softmax(scores, dim=0).tolist()
-        done += len(group)
+        done += len(members)
         if progress:
             progress(done, len(prompts))
+
+    in_batches(lengths, token_budget(decoder.device, decoder.model), run)
     return results
 
 

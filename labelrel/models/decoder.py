@@ -16,6 +16,9 @@ from torch import nn
 from labelrel.errors import ConfigError
 from labelrel.models.packing import Packed, Prompt
 
+_LOGITS_AT_ONCE = 1 << 26
+"""Logits held at a time while options are scored: 256 MiB, whatever the vocabulary."""
+
 
 class HiddenSource(Protocol):
     """Where the input of the top layers comes from (the trunk cache, in practice)."""
@@ -61,6 +64,7 @@ class Decoder:
         self.device = self.lm_head.weight.device
         self._dtype = self.lm_head.weight.dtype
         self._source = source
+        self.cached = source is not None
         decoder = base.get_decoder()
         if top_layers is None:
             self._body = decoder
@@ -87,9 +91,16 @@ class Decoder:
 
         The vocabulary is reached only from positions that predict a branch token.
         """
-        hidden = self.hidden(prompts, packed)
-        logits = self.lm_head(hidden.flatten(0, 1)[packed.source]).float()
-        return -nn.functional.cross_entropy(logits, packed.target, reduction="none")
+        states = self.hidden(prompts, packed).flatten(0, 1)[packed.source]
+        if packed.shared is None:
+            return -nn.functional.cross_entropy(self.lm_head(states).float(), packed.target, reduction="none")
+        wanted = torch.zeros(len(packed.target), dtype=torch.float32, device=self.device)
+        step = max(1, _LOGITS_AT_ONCE // self.lm_head.out_features)
+        for start in range(0, len(states), step):
+            logprobs = torch.log_softmax(self.lm_head(states[start : start + step]).float(), dim=-1)
+            here = (packed.shared >= start) & (packed.shared < start + step)
+            wanted[here] = logprobs[packed.shared[here] - start, packed.target[here]]
+        return wanted
 
 
 class Trunk:
@@ -118,9 +129,10 @@ def _attention(packed: Packed, config: Any) -> dict[str, Any]:
     if packed.attention_mask is None:
         return {}
     window = getattr(config, "sliding_window", None)
-    if window is not None and packed.input_ids.shape[1] > window and getattr(config, "use_sliding_window", True):
+    longest = int(packed.position_ids.max()) + 1
+    if window is not None and longest > window and getattr(config, "use_sliding_window", True):
         raise ConfigError(
-            f"a prompt with its options has {packed.input_ids.shape[1]} tokens, more than the model's attention "
+            f"a prompt with an option has {longest} tokens, more than the model's attention "
             f"window of {window}; shorten the prompts or use a model without a window."
         )
     return {"attention_mask": packed.attention_mask, "position_ids": packed.position_ids}

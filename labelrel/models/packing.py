@@ -44,10 +44,12 @@ class Packed:
         position_ids: (B, L) int64; a branch goes on where its prompt ended.
         attention_mask: (B, 1, L, L) bool, true where row may look at column; None where plain
             causal attention is the same (no prompt has more than one branch).
-        source: (N,) flat positions in (B·L) whose output predicts a branch token.
+        source: (R,) flat positions in (B·L) whose output predicts a branch token.
         target: (N,) the predicted tokens.
         owner: (N,) number of the branch each target belongs to, counted through the batch.
         num_branches: branches in the batch.
+        shared: (N,) for each target its place in `source`, where several are predicted from one
+            position; None where R = N and each has its own.
     """
 
     input_ids: torch.Tensor
@@ -57,10 +59,11 @@ class Packed:
     target: torch.Tensor
     owner: torch.Tensor
     num_branches: int
+    shared: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on another device."""
-        mask = self.attention_mask
+        mask, shared = self.attention_mask, self.shared
         return Packed(
             self.input_ids.to(device),
             self.position_ids.to(device),
@@ -69,6 +72,7 @@ class Packed:
             self.target.to(device),
             self.owner.to(device),
             self.num_branches,
+            None if shared is None else shared.to(device),
         )
 
 

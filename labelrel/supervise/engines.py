@@ -6,9 +6,10 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from labelrel.errors import InputError
+from labelrel.plugin import Params, Plugin
 from labelrel.registry import Registry
 from labelrel.supervise.variants import Query
 
@@ -31,17 +32,100 @@ class Reply:
     choice_logprobs: list[float] | None
 
 
-class Engine(Protocol):
-    """Answers queries. `name` becomes the `annotator_id` of the answers."""
+@dataclass(frozen=True)
+class Supervisor:
+    """A local model that answers, tuned or as it is.
 
+    Attributes:
+        model: causal language model of transformers, plain or wrapped by peft.
+        tokenizer: its tokenizer.
+        name: what the answers call the annotator.
+        fingerprint: digest of its weights, adapter included.
+    """
+
+    model: Any
+    tokenizer: Any
     name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What every engine is told.
+
+    Attributes:
+        mode: `choice`: by the probability of each option; `generate`: by reading what is written.
+        temperature: of the draw over options or tokens; 0 takes the best.
+        seed: of the draws.
+        max_new_tokens: longest completion, where text is generated.
+        cache: folder for what an engine may keep and can lose.
+        supervisor: loads the local supervisor; called only by an engine that needs it.
+        model: the supervisor's model reference, for an engine that loads it in its own way.
+    """
+
+    mode: Literal["choice", "generate"]
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    cache: Path
+    supervisor: Callable[[], Supervisor]
+    model: str
+
+
+class Engine(Protocol):
+    """Answers queries."""
+
+    @property
+    def name(self) -> str:
+        """The `annotator_id` of the answers."""
+
+    @property
+    def block(self) -> int:
+        """Queries that are asked together and kept together: what a kill can cost."""
+
+    @property
+    def key(self) -> object:
+        """JSON-able; whatever the answers depend on besides the queries."""
 
     def ask(self, queries: Sequence[Query]) -> list[Reply]:
         """Return one reply per query, in order."""
-        ...
 
 
-engines: Registry[Callable[..., Engine]] = Registry("engine")
+@dataclass(frozen=True, kw_only=True)
+class EngineKind(Plugin):
+    """One way to ask.
+
+    Attributes:
+        function: (asking, checked options) → engine. It may take its time and load a model.
+        tuned: whether it asks the supervisor that `supervise` tunes; otherwise there is nothing to
+            tune, and `supervise` measures its floor by asking the test items.
+    """
+
+    tuned: bool
+
+    def open(self, asking: Asking, options: dict[str, Any]) -> Engine:
+        """Return the engine, ready to be asked.
+
+        Raises:
+            ConfigError: an unknown or impossible option.
+        """
+        engine: Engine = self.function(asking, self.parse(options, "sample.options"))
+        return engine
+
+
+engines: Registry[EngineKind] = Registry("engine")
+
+Opener = Callable[[Asking, Any], Engine]
+
+
+def engine(name: str, params: type[Params] = Params, *, tuned: bool) -> Callable[[Opener], Opener]:
+    """Return a decorator that registers a function as the engine `name`."""
+
+    def add(function: Opener) -> Opener:
+        engines.add(name, EngineKind(name=name, function=function, params=params, tuned=tuned))
+        return function
+
+    return add
 
 
 def draw(logprobs: Sequence[float], temperature: float, seed: int, *names: str) -> int:
@@ -67,48 +151,3 @@ def draw(logprobs: Sequence[float], temperature: float, seed: int, *names: str) 
         if point < 0:
             return index
     return len(weights) - 1  # rounding left a sliver behind the last weight
-
-
-@engines.register("transformers")
-class TransformersEngine:
-    """A local model that chooses among an item's options by their probability.
-
-    The options are not part of the prompt; each is scored as its continuation, the prompt
-    computed once for all of them.
-
-    Args:
-        decoder: the supervisor.
-        tokenizer: its tokenizer.
-        name: what the answers call the annotator.
-        temperature: of the draw; 0 takes the most probable option.
-        seed: of the draws.
-    """
-
-    def __init__(self, decoder: Any, tokenizer: Any, *, name: str, temperature: float, seed: int) -> None:
-        self.name = name
-        self._decoder = decoder
-        self._tokenizer = tokenizer
-        self._temperature = temperature
-        self._seed = seed
-
-    def ask(self, queries: Sequence[Query]) -> list[Reply]:
-        """Return one drawn option per query with the log-probabilities of all.
-
-        Raises:
-            InputError: a query for an open item, which has no options to choose from.
-        """
-        from labelrel.models.choice import choice_logprobs, tokenize
-
-        texts = []
-        for query in queries:
-            if query.options is None:
-                raise InputError(
-                    f"item {query.item['item_id']} is an open question; engine 'transformers' chooses only."
-                )
-            texts.append((query.prompt, query.options))
-        replies = []
-        scored = choice_logprobs(self._decoder, tokenize(self._tokenizer, texts))
-        for query, (_, options), logprobs in zip(queries, texts, scored, strict=True):
-            index = draw(logprobs, self._temperature, self._seed, str(query.item["item_id"]), query.variant_id)
-            replies.append(Reply(options[index], str(index), logprobs[index], logprobs))
-        return replies

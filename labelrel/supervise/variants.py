@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from labelrel.errors import ConfigError
-from labelrel.tasks import Task
-from labelrel.tasks.base import Item
+from labelrel.tasks import Prompting, Reading
+from labelrel.tasks.base import Item, Wording
 
 
 @dataclass(frozen=True)
@@ -18,30 +17,29 @@ class Query:
 
     Attributes:
         item: the item's row.
-        variant_id: "0" is the task's canonical wording, "1", "2", … the others.
+        variant_id: "0" is the canonical wording, "1", "2", … the others.
         prompt: the text before the answer.
         options: the texts that may follow, in the item's own choice order; None for an open item.
+        read: completion → what it says, in the item's own terms.
     """
 
     item: Item
     variant_id: str
     prompt: str
-    options: list[str] | None
+    options: tuple[str, ...] | None
+    read: Callable[[str], Reading] = field(compare=False, repr=False)
 
 
-def query_variants(task: Task, items: pl.DataFrame, variants: int) -> Iterator[Query]:
+def query_variants(prompting: Prompting, items: pl.DataFrame, variants: int) -> Iterator[Query]:
     """Yield the first `variants` wordings of each item, items in table order.
 
     Raises:
-        ConfigError: the task has fewer wordings than asked for.
+        ConfigError: an item has fewer wordings than asked for.
     """
     for item in items.iter_rows(named=True):
-        prompts = task.wordings(item)
-        if variants > len(prompts):
-            raise ConfigError(
-                f"{variants} variants are asked for, but task '{task.name}' has {len(prompts)} wordings for item "
-                f"{item['item_id']}; set variants to at most {len(prompts)}."
-            )
-        options = None if item["choices"] is None else task.options(item)
-        for number, prompt in enumerate(prompts[:variants]):
-            yield Query(item, str(number), prompt, options)
+        for number, wording in enumerate(prompting.variants(item, variants)):
+            yield Query(item, str(number), wording.prompt, wording.options, _reader(prompting, item, wording))
+
+
+def _reader(prompting: Prompting, item: Item, wording: Wording) -> Callable[[str], Reading]:
+    return lambda completion: prompting.read(item, wording, completion)

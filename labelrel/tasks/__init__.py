@@ -4,6 +4,7 @@ Importing this package registers every task and loads no data.
 """
 
 from labelrel.tasks import world_facts
-from labelrel.tasks.base import Task, assign_splits, tasks
+from labelrel.tasks.base import Reading, Task, Wording, assign_splits, tasks
+from labelrel.tasks.prompting import Prompting
 
-__all__ = ["Task", "assign_splits", "tasks", "world_facts"]
+__all__ = ["Prompting", "Reading", "Task", "Wording", "assign_splits", "tasks", "world_facts"]

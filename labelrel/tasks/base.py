@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from labelrel.errors import InputError
-from labelrel.plugin import Params
+from labelrel.plugin import Params, Plugin
 from labelrel.registry import Registry
 from labelrel.schema import ITEMS
 
@@ -100,19 +100,17 @@ class Task:
             ConfigError: an option that the task does not have.
             InputError: data that cannot be read, or too few of them.
         """
-        params = self.model_options(options or {})
+        params = self._plugin.parse(options or {}, "prepare.options")
         own = () if self.params is Params else (params,)
         return self.load(source, sizes, seed, *own)
 
-    def model_options(self, options: Mapping[str, Any]) -> Any:
-        """Return checked `prepare.options`.
+    def problems(self, options: Mapping[str, Any], section: str) -> list[str]:
+        """Return everything that is wrong with `prepare.options`, one line each."""
+        return self._plugin.problems(options, section)
 
-        Raises:
-            ConfigError: an unknown or impossible one.
-        """
-        from labelrel.plugin import Plugin
-
-        return Plugin(name=self.name, function=self.load, params=self.params).parse(options, "prepare.options")
+    @property
+    def _plugin(self) -> Plugin:
+        return Plugin(name=self.name, function=self.load, params=self.params)
 
 
 tasks: Registry[Task] = Registry("task")

@@ -1,0 +1,156 @@
+"""Stages `align` and `report`: train the strong model on each training set, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labelrel import files
+from labelrel.pipeline.common import Summary, accuracy_of, flat, items_and_prompting, load, read, shown, source_of
+from labelrel.progress import say
+from labelrel.project import Project
+from labelrel.schema import check_training, require_split
+
+
+def align(project: Project, source: Path, seed: int, *, track: bool = True, quiet: bool = False) -> Summary:
+    """Train the strong model on one training set, evaluate it, and log both to MLflow.
+
+    Args:
+        project: items and settings.
+        source: the training set; its file name names the method, and a JSON file of that name
+            beside it, which `select` writes, tells what it is.
+        seed: of adapter and data order.
+        track: log to MLflow.
+        quiet: no messages.
+    """
+    from labelrel.align.run import Budget, run, write_run
+    from labelrel.tracking import dvc_md5s, git_state, open_tracker
+    from labelrel.training_set import describe
+
+    config, settings = project.config, project.config.align
+    items, prompting = items_and_prompting(project)
+    source, method = source.resolve(), source.stem
+    training = check_training(read(source, f"select --rule {method}"), str(source))
+    selection = describe(source, training)
+    pool, test = require_split(items, "w2s"), require_split(items, "test")
+    params = flat(
+        {
+            "base": config.base.model_dump(),
+            "prompt": config.prompt.model_dump(),
+            "align": settings.model_dump(exclude={"seeds"}),
+            "select": {"method": method, method: config.select.params(method)},
+        }
+    )
+    paths = {"items": project.items, "answers": project.answers, "scores": project.scores, "training": source}
+    record = {
+        "method": method,
+        "role": selection["role"],
+        "seed": seed,
+        "task": prompting.task.name,
+        "model": settings.model,
+        "num_rows": training.height,
+        "num_items": selection["num_items"],
+        "params": params,
+        "comparison": comparison_id(project),
+        "inputs": {name: source_of(project, path) for name, path in paths.items() if path.is_file()},
+    }
+    loaded = load(settings.model, config.base)
+    folder = project.align / f"{method}-{seed}"
+    tracker = open_tracker(project.root, track=track)
+    parent = tracker.comparison_run(prompting.task.name, record["comparison"])
+    with tracker.start_child(
+        parent,
+        method=method,
+        role=record["role"],
+        seed=seed,
+        task=prompting.task.name,
+        params=params,
+        inputs=record["inputs"],
+        git=git_state(project.root),
+        dvc_md5s=dvc_md5s(project.root, {name: Path(s["path"]) for name, s in record["inputs"].items()}),
+    ) as child:
+        curve: list[dict[str, float]] = []
+
+        def on_step(step: Any) -> None:
+            curve.append({"step": step.step, "loss": step.loss, "learning_rate": step.learning_rate})
+            if len(curve) >= _LOG_EVERY:
+                child.log_history(curve)
+                curve.clear()
+
+        outcome = run(
+            loaded,
+            prompting,
+            training,
+            test,
+            budget=Budget(pool.height, settings.epochs, settings.batch_size, settings.learning_rate),
+            lora=settings.lora,
+            top_layers=settings.top_layers,
+            seed=seed,
+            cache=project.cache / "trunk",
+            pool=pool,
+            on_step=on_step,
+            quiet=quiet,
+        )
+        child.log_history(curve)
+        write_run(folder, outcome, {**record, "mlflow_run_id": child.run_id}, base=settings.model)
+        accuracy = accuracy_of(outcome.predictions)
+        child.log_dataset(training, "training", source, "training")
+        child.log_dataset(test, "test items", project.items, "evaluation")
+        child.log_table_sample(training, "training")
+        child.log_artifacts(folder / "adapter", "adapter")
+        child.log_metrics(
+            {
+                "test/accuracy": accuracy,
+                "labels/accuracy": selection["label_accuracy"],
+                "labels/kept_fraction": selection["kept_fraction"],
+                "cost/seconds": outcome.seconds,
+                "cost/tokens": outcome.trained.num_tokens,
+            }
+        )
+    say(f"align: {method} (seed {seed}): test accuracy {shown(accuracy)}, {outcome.seconds:.0f} s", quiet=quiet)
+    return {"method": method, "seed": seed, "test_accuracy": accuracy, "seconds": outcome.seconds, "out": str(folder)}
+
+
+_LOG_EVERY = 20
+
+
+def report(project: Project, *, out: Path | None = None, track: bool = True, quiet: bool = False) -> Summary:
+    """Compare what was aligned: table, figures, page, and the same on the parent run in MLflow."""
+    from labelrel.report import build_report
+    from labelrel.tracking import git_state, open_tracker
+
+    config, settings = project.config, project.config.report
+    git = git_state(project.root)
+    commit = f"{git.commit}{' with local changes' if git.dirty else ''}" if git.commit else "not in git"
+    result = build_report(
+        project.sources(),
+        out or project.report,
+        confidence=settings.confidence,
+        bootstrap=settings.bootstrap,
+        seed=config.base.seed,
+        methods=config.select.methods,
+        about={"git commit": commit},
+    )
+    say(f"report: {out or project.report}/report.html", quiet=quiet)
+    open_tracker(project.root, track=track).finish_comparison(
+        result["task"],
+        comparison_id(project),
+        rows=result["rows"],
+        folders=result["folders"],
+        answer=result["answer"],
+        figures=result["figures"],
+        files=result["files"],
+        params=result["params"],
+    )
+    return result
+
+
+def comparison_id(project: Project) -> str:
+    """Return the digest of what all runs of a comparison share: items, answers, strong model, budget."""
+    shared = [files.digest(path) for path in (project.items, project.answers) if path.is_file()]
+    settings = [
+        project.config.base.model_dump(),
+        project.config.prompt.model_dump(),
+        project.config.align.model_dump(exclude={"seeds"}),
+    ]
+    return files.digest_of([shared, settings])[:16]
