@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import struct
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from labelrel.align.checkpoint import Checkpoint, Saving, TrainingState
 from labelrel.align.lora import adapter_parameters
 from labelrel.align.loss import mean_cross_entropy, scale_weights, weighted_loss
 from labelrel.align.order import plan_batches
@@ -44,11 +49,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run cost and how it went."""
+    """What a training run cost and how it went.
+
+    Attributes:
+        history: its steps, in order.
+        num_tokens: tokens seen, padding not counted.
+        seconds: wall seconds.
+        seconds_before: those of them in processes that ended before this one took up their checkpoint.
+    """
 
     history: list[Step]
     num_tokens: int
     seconds: float
+    seconds_before: float = 0.0
 
 
 def train(
@@ -61,6 +74,7 @@ def train(
     learning_rate: float,
     seed: int,
     on_step: Callable[[Step], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train the adapter of `model` on weighted examples.
 
@@ -76,40 +90,81 @@ def train(
         batch_size: examples per step.
         learning_rate: the highest.
         seed: of the data order and of dropout.
-        on_step: told of each step.
+        on_step: told of each step, also of those that an earlier process did.
+        checkpoint: where the run's state is kept and taken up from; of this very run, as `training_key`
+            tells. Interrupts wait for the end of the step then. The caller removes it.
 
     Returns:
-        Loss by step, tokens seen (padding not counted) and wall seconds.
+        Loss by step and what it cost, the same but for seconds however often the run was cut short.
     """
-    started = time.perf_counter()
     parameters = adapter_parameters(model)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_schedule(steps))
+    schedule = _linear_schedule(steps)
     weights = scale_weights(torch.tensor([example.weight for example in examples], dtype=torch.float64)).float()
     plan = plan_batches([len(e.prompt) for e in examples], steps=steps, batch_size=batch_size, seed=seed)
     torch.manual_seed(seed)
-    model.train()
-    history, num_tokens = [], 0
-    for number, batch in enumerate(plan, start=1):
-        loss = 0.0
-        for micro in _micro_batches(batch, examples):
-            prompts = [examples[index].prompt for index in micro]
-            value = weighted_loss(
-                example_losses(decoder, prompts), weights[micro].to(decoder.device), num_examples=len(batch)
-            )
-            value.backward()  # type: ignore[no-untyped-call]
-            loss += float(value.detach())
-            num_tokens += sum(len(prompt) for prompt in prompts)
-        torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRAD_NORM)
-        used = schedule.get_last_lr()[0]
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        history.append(Step(number, loss, float(used)))
+    state = TrainingState(parameters, optimizer, decoder.device)
+    if checkpoint:
+        checkpoint.load(state, steps=steps)
+
+    def tell(number: int) -> None:
         if on_step:
-            on_step(history[-1])
+            on_step(Step(number, *state.history[number - 1]))
+
+    for number in range(1, len(state.history) + 1):
+        tell(number)
+    model.train()
+    with Saving(checkpoint, state) as saving:
+        for batch in plan[len(state.history) :]:
+            loss = 0.0
+            for micro in _micro_batches(batch, examples):
+                prompts = [examples[index].prompt for index in micro]
+                value = weighted_loss(
+                    example_losses(decoder, prompts), weights[micro].to(decoder.device), num_examples=len(batch)
+                )
+                value.backward()  # type: ignore[no-untyped-call]
+                loss += float(value.detach())
+                state.num_tokens += sum(len(prompt) for prompt in prompts)
+            torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRAD_NORM)
+            rate = learning_rate * schedule(len(state.history))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.history.append((loss, rate))
+            saving.step_done(partial(tell, len(state.history)))
     model.eval()
-    return Trained(history, num_tokens, time.perf_counter() - started)
+    history = [Step(number, *told) for number, told in enumerate(state.history, start=1)]
+    return Trained(history, state.num_tokens, state.seconds, state.seconds_before)
+
+
+def training_key(
+    model: Any, examples: Sequence[Example], *, steps: int, batch_size: int, learning_rate: float, seed: int
+) -> list[object]:
+    """Return what determines a run of `train` besides the weights of `model`, as JSON-able values.
+
+    Args:
+        model: wrapped by peft; where it is counts, and in what precision.
+        examples: as for `train`.
+        steps: as for `train`.
+        batch_size: as for `train`.
+        learning_rate: as for `train`.
+        seed: as for `train`.
+    """
+    seen = hashlib.sha256()
+    for example in examples:
+        ids = [len(example.prompt.prefix), *(len(branch) for branch in example.prompt.branches), -1]
+        seen.update(array("q", [*ids, *example.prompt.tokens]).tobytes() + struct.pack("d", example.weight))
+    parameter = adapter_parameters(model)[0]
+    device = parameter.device
+    return [
+        seen.hexdigest(),
+        [steps, batch_size, learning_rate, seed, _MICRO_TOKENS],
+        sorted({str(p.dtype) for p in model.parameters()}),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),
+        [version(package) for package in ("torch", "transformers", "peft")],
+    ]
 
 
 def example_losses(decoder: Decoder, prompts: Sequence[Prompt]) -> torch.Tensor:
@@ -119,6 +174,7 @@ def example_losses(decoder: Decoder, prompts: Sequence[Prompt]) -> torch.Tensor:
 
 
 def _linear_schedule(steps: int) -> Callable[[int], float]:
+    """Return the share of the highest learning rate by number of steps done."""
     warmup = max(1, round(_WARMUP * steps))
 
     def factor(step: int) -> float:
