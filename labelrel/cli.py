@@ -103,6 +103,19 @@ def sample(
     print_json(pipeline.sample(project, quiet=quiet), as_json)
 
 
+@command("paraphrase", "labelrel paraphrase --count 4 -o paraphrases.jsonl", PROJECT)
+def paraphrase(
+    count: Annotated[int, typer.Option(help="Paraphrases asked per item.", min=1)] = 4,
+    engine: Annotated[str | None, typer.Option(help="Who writes them.")] = None,
+    params: Params = PARAMS, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Ask the engine for the questions in other words; prepare.paraphrases takes the file."""
+    from labelrel import pipeline
+
+    project = open_project(params, ["base", "supervise", "sample"], sample__engine=engine)
+    print_json(pipeline.paraphrase(project, count=count, out=out, quiet=quiet), as_json)
+
+
 @command("select", "labelrel select --rule filter", PROJECT)
 def select(
     rule: Annotated[str, typer.Option(help="Selection rule; `labelrel methods` lists them.")],
@@ -168,6 +181,36 @@ def tasks(as_json: Json = False, debug: Debug = False) -> None:
 
     listing = list_tasks()
     print_json(listing, True) if as_json else print_listing(listing)
+
+
+@command("engines", "labelrel engines", LISTS)
+def engines(as_json: Json = False, debug: Debug = False) -> None:
+    """List who can be asked, with the options of each."""
+    from labelrel.listing import list_engines, print_listing
+
+    listing = list_engines()
+    print_json(listing, True) if as_json else print_listing(listing)
+
+
+@command("profile", "labelrel profile quick --task hellaswag --source DIR", PROJECT)
+def profile(
+    name: Annotated[str | None, typer.Argument(help="quick, gpu or paper; none: list them.")] = None,
+    task: Annotated[str, typer.Option(help="A registered task; `labelrel tasks` lists them.")] = "world_facts",
+    source: Annotated[str | None, typer.Option(help="Folder with the task's files, or 'hub'.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The params file to write.")] = PARAMS,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    as_json: Json = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write params.yaml for a task: how large, how thorough, which models."""
+    from labelrel.listing import list_profiles, print_listing
+    from labelrel.profile import write_profile
+
+    if name is None:
+        listing = list_profiles()
+        print_json(listing, True) if as_json else print_listing(listing)
+    else:
+        write_profile(name, task, source, out, force=force)
+        print_json({"profile": name, "task": task, "out": str(out)}, as_json)
 
 
 @command("ui", "labelrel ui --port 5000", PROJECT)

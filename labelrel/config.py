@@ -51,7 +51,7 @@ class Sizes(_Section):
 
     weak_train: Positive = 360
     w2s: Positive = 320
-    gold_dev: Positive = 60
+    gold_dev: Annotated[int, Field(ge=0)] = 60
     test: Positive = 300
 
 

@@ -40,6 +40,29 @@ def list_tasks() -> Listing:
     return {"tasks": [{"name": t.name, "kind": t.kind, "summary": t.summary, "source": t.source} for t in known]}
 
 
+def list_engines() -> Listing:
+    """Return the engines, one dict each."""
+    from labelrel.supervise import engines
+
+    rows = [
+        {
+            "name": name,
+            "supervisor": "tuned by `supervise`" if e.tuned else "asked as it is",
+            "options": ", ".join(e.params.model_fields) or "-",
+            "summary": e.summary,
+        }
+        for name, e in ((name, engines.get(name)) for name in engines)
+    ]
+    return {"engines": rows}
+
+
+def list_profiles() -> Listing:
+    """Return the profiles, one dict each."""
+    from labelrel.profile import profiles
+
+    return {"profiles": [{"name": name, "summary": summary} for name, summary in profiles().items()]}
+
+
 def print_listing(listing: Listing) -> None:
     """Print each table to stdout."""
     for number, (title, rows) in enumerate(listing.items()):

@@ -44,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": GROUND,
     "report": GROUND | PURE,
     # between tables and rooms
-    "listing": GROUND | PURE,
+    "listing": GROUND | PURE | {"supervise", "profile"},
+    "profile": GROUND | PURE,
     "goldcheck": GROUND | PURE,
     "outside": GROUND | PURE | {"goldcheck", "models"},
     "agree": GROUND | PURE,
@@ -66,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "diff",
         "export",
     },
-    "cli": {"cli_common", "cli_tables", "pipeline", "report", "tracking", "listing"},
+    "cli": {"cli_common", "cli_tables", "pipeline", "report", "tracking", "listing", "profile"},
     "__init__": {"scoring"},
 }
 

@@ -1,0 +1,245 @@
+"""The comparison of label treatments on every task, from one command; docs/results.md is made from it.
+
+    python -m benchmarks.experiments run --data DIR              # → build/experiments, resumable
+    python -m benchmarks.experiments collect                     # → benchmarks/results/experiments.json
+    python -m benchmarks.experiments page                        # → docs/results.md and its pictures
+
+DIR holds the files of the paper's tasks. Each experiment is a project of its own under build/experiments with
+the params that its profile gives it; a run that was killed goes on where it stopped. All floors and ceilings
+come first: they say whether a task leaves a gap at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "experiments"
+RESULTS = Path(__file__).parent / "results" / "experiments.json"
+
+FACTS = {
+    "prepare": {"sizes": {"weak_train": 240, "w2s": 240, "gold_dev": 60, "test": 240}},
+    "align": {"seeds": [0, 1]},
+}
+TARGET = {"target_accuracy": {"score": "share", "target": 0.7, "confidence": 0.9}}
+LISTED = {"prompt": {"options": "listed", "answer": "text", "vary": "order"}}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One task with one pair of models.
+
+    Attributes:
+        name: of its folder and of its row.
+        task: registered name.
+        changes: what differs from the profile.
+        until: the last stage; `score` where only the informativeness of the votes is asked.
+        needs_data: whether the task's files are the user's.
+    """
+
+    name: str
+    task: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    until: str = "report"
+    needs_data: bool = False
+
+
+def experiments() -> list[Experiment]:
+    """Return all of them: the fact tasks, the paper's tasks, and the other way of varying the query."""
+    from labelrel.tasks import tasks
+
+    paper = ("hellaswag", "mmlu", "ethics_commonsense", "gsm8k")
+    facts = [name for name in tasks if name not in (*paper, "table")]
+    listed = {**LISTED, "select": {"methods": ["naive"]}}
+    return [
+        *(Experiment(name, name, FACTS) for name in facts),
+        *(Experiment(name, name, needs_data=True) for name in paper),
+        Experiment("hellaswag-orders", "hellaswag", listed, until="score", needs_data=True),
+        Experiment("mmlu-orders", "mmlu", listed, until="score", needs_data=True),
+        Experiment("world_facts-orders", "world_facts", {**FACTS, **listed}, until="score"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="do what is missing")
+    run.add_argument("--data", metavar="DIR", help="folder with the files of the paper's tasks")
+    run.add_argument("--profile", default="quick")
+    run.add_argument("--only", nargs="*", help="names of experiments")
+    run.add_argument("--gap-only", action="store_true", help="floors and ceilings, no methods")
+    commands.add_parser("collect", help="gather the results of all experiments")
+    commands.add_parser("page", help="write docs/results.md")
+    options = parser.parse_args()
+    if options.command == "run":
+        run_all(options)
+    elif options.command == "collect":
+        RESULTS.write_text(json.dumps(collect(), indent=1) + "\n", encoding="utf-8")
+    else:
+        from benchmarks.results_page import write_page
+
+        write_page(json.loads(RESULTS.read_text(encoding="utf-8")), WORK, ROOT / "docs")
+
+
+def run_all(options: argparse.Namespace) -> None:
+    chosen = [e for e in experiments() if not options.only or e.name in options.only]
+    for methods in (["ceiling"], None):
+        for experiment in chosen:
+            if experiment.needs_data and options.data is None:
+                continue
+            if methods is None and options.gap_only:
+                continue
+            run_one(experiment, options.profile, options.data, methods)
+
+
+def run_one(experiment: Experiment, profile: str, data: str | None, methods: list[str] | None) -> None:
+    """Bring one experiment as far as asked; what is there stays."""
+    from labelrel import pipeline
+    from labelrel.project import open_project
+
+    folder = WORK / experiment.name
+    make_project(experiment, profile, data, folder)
+    project = open_project(folder / "params.yaml")
+    stages: list[tuple[Path, Callable[[], Any]]] = [
+        (project.items, lambda: pipeline.prepare(project)),
+        (project.supervisor / "run.json", lambda: pipeline.supervise(project)),
+        (project.answers, lambda: pipeline.sample(project)),
+        (project.scores, lambda: pipeline.score(project)),
+    ]
+    for result, stage in stages:
+        if not result.is_file():
+            _timed(f"{experiment.name}: {result.relative_to(folder)}", stage)
+    if experiment.until == "score":
+        return
+    wanted = methods or project.config.select.methods
+    for method, seed in _jobs(wanted, project.config.align.seeds):
+        _align(experiment.name, project, method, seed)
+    if methods is None:
+        pipeline.report(project, track=False)
+
+
+def _jobs(methods: list[str], seeds: list[int]) -> Iterator[tuple[str, int]]:
+    """Every method with the first seed before any with the second."""
+    for seed in seeds:
+        for method in methods:
+            yield method, seed
+
+
+def _align(name: str, project: Any, method: str, seed: int) -> None:
+    from labelrel import pipeline
+    from labelrel.errors import InputError
+
+    training = project.training / f"{method}.parquet"
+    refused = project.training / f"{method}.refused.txt"
+    if (project.align / f"{method}-{seed}" / "run.json").is_file() or refused.is_file():
+        return
+    if not training.is_file():
+        try:
+            pipeline.select(project, method)
+        except InputError as error:  # no threshold qualifies: a result as well
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            refused.write_text(f"{error}\n", encoding="utf-8")
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return
+    _timed(f"{name}: {method} seed {seed}", lambda: pipeline.align(project, training, seed, track=False))
+
+
+def make_project(experiment: Experiment, profile: str, data: str | None, folder: Path) -> None:
+    """Write the params of an experiment, or check that those that are there are the same."""
+    import yaml
+
+    from labelrel.profile import compose, merge
+
+    source = data if experiment.needs_data else None
+    document = merge(compose(profile, experiment.task, source), experiment.changes)
+    if "target_accuracy" not in document["select"]["methods"] and experiment.until == "report":
+        document["select"]["methods"] = [*document["select"]["methods"], "target_accuracy"]
+        document["select"] |= TARGET
+    text = yaml.safe_dump(document, sort_keys=False)
+    params = folder / "params.yaml"
+    if params.is_file() and params.read_text(encoding="utf-8") != text:
+        sys.exit(f"{params} is of other settings; remove {folder} to run it anew")
+    folder.mkdir(parents=True, exist_ok=True)
+    params.write_text(text, encoding="utf-8")
+
+
+def collect() -> dict[str, Any]:
+    """Return what all experiments found that have got as far as their ceiling, or their scores."""
+    from labelrel.project import open_project
+
+    found = []
+    for experiment in experiments():
+        folder = WORK / experiment.name
+        if (folder / "data" / "scores.parquet").is_file():
+            found.append(_outcome(experiment, open_project(folder / "params.yaml")))
+    return {
+        "command": "python -m benchmarks.experiments run --data DIR",
+        "date": date.today().isoformat(),
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "cleanlab")},
+        "experiments": found,
+    }
+
+
+def _outcome(experiment: Experiment, project: Any) -> dict[str, Any]:
+    from labelrel.files import read_json
+    from labelrel.report import labels
+    from labelrel.report.collect import collect as compare
+
+    config = project.config
+    items, scored = labels.read_labels(project.sources())
+    weak = labels.with_gold(scored.filter(scored["weak_label"]), items)
+    table = labels.score_table(weak)
+    entropy = scored.filter(method="entropy").unique("item_id")
+    outcome: dict[str, Any] = {
+        "name": experiment.name,
+        "task": experiment.task,
+        "weak": config.supervise.model,
+        "strong": config.align.model,
+        "prompt": config.prompt.model_dump(),
+        "sizes": config.prepare.sizes.model_dump(),
+        "seeds": config.align.seeds,
+        "variants": config.sample.variants,
+        "floor_accuracy": _accuracy(project.supervisor),
+        "unanimous": float((entropy["score"] == 0).mean()),
+        "label_accuracy": float(weak.filter(method="entropy")["correct"].mean()),
+        "auroc": dict(table.select("method", "auroc").iter_rows()),
+        "refused": {
+            file.name.removesuffix(".refused.txt"): file.read_text(encoding="utf-8").strip()
+            for file in sorted(project.training.glob("*.refused.txt"))
+        },
+        "rows": [],
+        "seconds": {"supervise": read_json(project.supervisor / "run.json")["seconds"]},
+    }
+    if any(project.align.glob("ceiling-*/run.json")):
+        comparison = compare(project.sources(), confidence=0.95, bootstrap=2000, seed=config.base.seed)
+        outcome["rows"] = [row.as_dict() for row in comparison.rows]
+        outcome["gap"] = {"value": comparison.gap.value, "low": comparison.gap.low, "high": comparison.gap.high}
+    return outcome
+
+
+def _accuracy(folder: Path) -> float:
+    import polars as pl
+
+    return float(pl.read_parquet(folder / "predictions.parquet").filter(split="test")["correct"].mean())
+
+
+def _timed(what: str, run: Callable[[], Any]) -> None:
+    started = time.perf_counter()
+    run()
+    print(f"{what}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
