@@ -13,6 +13,8 @@ from typing import Any
 
 import polars as pl
 
+from labelrel.tasks.facts import key_of
+
 TERRITORIES = frozenset(
     """
     AI AQ AS AW AX BL BM BQ BV CC CK CW CX EH FK FO GF GG GI GL GP GS GU HK HM IM IO JE KY
@@ -100,11 +102,6 @@ class World:
     countries: pl.DataFrame
     cities: pl.DataFrame
     names: pl.DataFrame
-
-
-def key_of(text: pl.Expr) -> pl.Expr:
-    """Reduce names to their bare letters and digits, so that spellings compare equal."""
-    return text.str.normalize("NFKD").str.replace_all(r"[^\p{L}\p{Nd}]", "").str.to_lowercase()
 
 
 @cache

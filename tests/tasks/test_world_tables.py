@@ -3,7 +3,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from labelrel.tasks.world_tables import clean, key_of
+from labelrel.tasks.facts import key_of
+from labelrel.tasks.world_tables import clean
 
 
 def record(iso: str, name: str, capital: str, neighbours: str = "") -> dict:
