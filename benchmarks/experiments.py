@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "experiments"
 RESULTS = Path(__file__).parent / "results" / "experiments.json"
 
+ONE_THREAD = {"base": {"threads": 1}}
+"""One process per core gets more done than one process on all cores."""
+
 FACTS = {
     "prepare": {"sizes": {"weak_train": 240, "w2s": 240, "gold_dev": 60, "test": 240}},
     "align": {"seeds": [0, 1]},
@@ -78,6 +81,7 @@ def main() -> None:
     run.add_argument("--data", metavar="DIR", help="folder with the files of the paper's tasks")
     run.add_argument("--profile", default="quick")
     run.add_argument("--only", nargs="*", help="names of experiments")
+    run.add_argument("--part", default="1/1", help="i/n: do the i-th of n shares, one process each")
     run.add_argument("--gap-only", action="store_true", help="floors and ceilings, no methods")
     commands.add_parser("collect", help="gather the results of all experiments")
     commands.add_parser("page", help="write docs/results.md")
@@ -93,7 +97,8 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    chosen = [e for e in experiments() if not options.only or e.name in options.only]
+    share, shares = map(int, options.part.split("/"))
+    chosen = [e for e in experiments() if not options.only or e.name in options.only][share - 1 :: shares]
     for methods in (["ceiling"], None):
         for experiment in chosen:
             if experiment.needs_data and options.data is None:
@@ -162,7 +167,7 @@ def make_project(experiment: Experiment, profile: str, data: str | None, folder:
     from labelrel.profile import compose, merge
 
     source = data if experiment.needs_data else None
-    document = merge(compose(profile, experiment.task, source), experiment.changes)
+    document = merge(merge(compose(profile, experiment.task, source), ONE_THREAD), experiment.changes)
     if "target_accuracy" not in document["select"]["methods"] and experiment.until == "report":
         document["select"]["methods"] = [*document["select"]["methods"], "target_accuracy"]
         document["select"] |= TARGET
