@@ -33,7 +33,7 @@ __all__ = [
     "show",
 ]
 
-FIGURES = ("methods", "entropy", "risk_coverage", "reliability", "loss")
+FIGURES = ("methods", "entropy", "reliability", "positions", "risk_coverage", "calibration", "loss")
 
 
 def build_report(
@@ -69,12 +69,15 @@ def build_report(
         InputError: a stage has not been run, or its results cannot be read or do not belong together.
     """
     from labelrel.report import figures, labels
+    from labelrel.report.evidence import label_tables
     from labelrel.report.page import page
+    from labelrel.report.positions import read_answers
 
     sources = sources if isinstance(sources, Sources) else Sources.under(sources)
     out = Path(out)
     items, scored = labels.read_labels(sources)
     weak = labels.with_gold(scored.filter("weak_label"), items)
+    answers = read_answers(sources)
     scores = labels.score_table(weak)
     aurocs = dict(scores.select("method", "auroc").iter_rows())
     comparison = collect(
@@ -82,13 +85,10 @@ def build_report(
     )
     words = answer(comparison)
     best = best_method(comparison)
-    pictures = figures.draw_all(
-        comparison,
-        bars=labels.entropy_bars(scored, items),
-        cells=labels.reliability_cells(weak),
-        curves=labels.risk_curves(weak),
-        aurocs=aurocs,
+    tables = label_tables(
+        items, scored, weak, answers, aurocs=aurocs, confidence=confidence, resamples=bootstrap, seed=seed
     )
+    pictures = figures.draw_all(comparison, tables)
     rows = [row.as_dict() for row in comparison.rows]
     facts = {"labelrel": __version__, "bootstrap": f"{bootstrap} resamples, seed {seed}", **(about or {})}
     document = {

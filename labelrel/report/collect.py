@@ -30,20 +30,29 @@ BASELINE = "naive"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the stages put their results; `Sources.under("data")` is where they do by default."""
+    """Where the stages put their results; `Sources.under("data")` is where they do by default.
+
+    Without the answers table, null or not there, the report says nothing about positions.
+    """
 
     align: Path
     supervise: Path
     training: Path
     items: Path
     scores: Path
+    answers: Path | None = None
 
     @classmethod
     def under(cls, data: Path | str) -> Sources:
         """Return the places below one data folder."""
         data = Path(data)
         return cls(
-            data / "align", data / "supervise", data / "training", data / "items.parquet", data / "scores.parquet"
+            data / "align",
+            data / "supervise",
+            data / "training",
+            data / "items.parquet",
+            data / "scores.parquet",
+            data / "answers.parquet",
         )
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from labelrel.report.answer_figures import MOST_CHOICES, entropy, heat, heat_open, num_choices, positions
 from labelrel.report.collect import Comparison, Row, Runs
+from labelrel.report.labels import Diagram
+from labelrel.report.score_figures import MOST_CURVES, diagrams, risk
 from labelrel.report.style import DARK, LIGHT, Theme, canvas, line_style, look, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MOST_CHOICES = 12  # a heat map of more cells than 12 x 12 can no longer be read
-MOST_MARKS = 16
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,35 @@ class Picture:
     dark: bytes
 
 
-def draw_all(
-    comparison: Comparison,
-    *,
-    bars: pl.DataFrame,
-    cells: pl.DataFrame,
-    curves: Mapping[str, pl.DataFrame],
-    aurocs: Mapping[str, float | None],
-) -> list[Picture]:
-    """Draw every figure that there are data for.
+@dataclass(frozen=True, kw_only=True)
+class LabelTables:
+    """What the figures about answers and scores are drawn from; an empty one is not drawn.
 
-    Args:
-        comparison: the table and its runs.
+    Attributes:
+        aurocs: scoring method → AUROC.
         bars: as `labels.entropy_bars` returns them.
         cells: as `labels.reliability_cells` returns them.
+        opened: as `labels.open_reliability` returns it.
+        words: the choices, where all items have the same ones.
         curves: as `labels.risk_curves` returns them.
-        aurocs: scoring method → AUROC, for the legend.
+        bands: as `labels.risk_bands` returns them, for some of the curves.
+        diagrams: title → as `labels.diagram` returns it.
+        positions: as `positions.position_shares` returns them.
     """
+
+    aurocs: Mapping[str, float | None] = field(default_factory=dict)
+    bars: pl.DataFrame = field(default_factory=pl.DataFrame)
+    cells: pl.DataFrame = field(default_factory=pl.DataFrame)
+    opened: pl.DataFrame = field(default_factory=pl.DataFrame)
+    words: Sequence[str] | None = None
+    curves: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    bands: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    diagrams: Mapping[str, Diagram] = field(default_factory=dict)
+    positions: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+def draw_all(comparison: Comparison, tables: LabelTables) -> list[Picture]:
+    """Draw every figure that there are data for."""
     losses = loss_curves(comparison.runs)
     pictures = [
         _picture(
@@ -63,41 +75,10 @@ def draw_all(
             f"Test accuracy and PGR with {comparison.confidence:.0%} bootstrap intervals over "
             f"{comparison.num_test_items} test items. Dashed lines: floor and ceiling.",
             lambda theme: forest(comparison, theme),
-        )
+        ),
+        *_answer_pictures(tables, comparison.confidence),
+        *_score_pictures(tables, comparison.confidence),
     ]
-    if bars.height:
-        pictures.append(
-            _picture(
-                "entropy",
-                "Do answers that agree tend to be right",
-                "Supervisor's answers by the vote entropy of their question (0: all agree); the number above a bar is "
-                "the share of right answers in it.",
-                lambda theme: entropy(bars, theme),
-            )
-        )
-    if curves:
-        pictures.append(
-            _picture(
-                "risk_coverage",
-                "What each score would keep, and how wrong that is",
-                "Share of wrong labels among the kept ones as less and less is kept, right to left; lower is better. "
-                "A score that says nothing runs flat.",
-                lambda theme: risk(curves, aurocs, theme),
-            )
-        )
-    if (
-        cells.height
-        and int(cells.select(pl.max_horizontal(pl.col("answer", "gold_label").max())).item()) < MOST_CHOICES
-    ):
-        pictures.append(
-            _picture(
-                "reliability",
-                "How sure the votes are of right and wrong labels",
-                "Mean reliability of the weak label per weak label and gold label, with the number of items. Right "
-                "labels lie on the diagonal.",
-                lambda theme: heat(cells, theme),
-            )
-        )
     if losses:
         pictures.append(
             _picture(
@@ -109,6 +90,65 @@ def draw_all(
             )
         )
     return pictures
+
+
+def _answer_pictures(tables: LabelTables, confidence: float) -> Iterator[Picture]:
+    words = tables.words
+    if tables.bars.height:
+        yield _picture(
+            "entropy",
+            "Do answers that agree tend to be right",
+            "Supervisor's answers by the vote entropy of their question (0: all agree); the number above a bar is "
+            "the share of right answers in it. A question counts once per answer.",
+            lambda theme: entropy(tables.bars, theme),
+        )
+    if 0 < num_choices(tables.cells) <= MOST_CHOICES:
+        yield _picture(
+            "reliability",
+            "How sure the votes are of right and wrong answers",
+            "Mean reliability of the supervisor's answers per answer and gold label, with the number of answers. "
+            "Right ones lie on the diagonal.",
+            lambda theme: heat(tables.cells, theme, words),
+        )
+    elif tables.opened.height:
+        yield _picture(
+            "reliability",
+            "How sure the votes are of right and wrong answers",
+            "Mean reliability of the supervisor's answers, with the number of answers. The questions are open, so "
+            "there are no few labels to set against each other.",
+            lambda theme: heat_open(tables.opened, theme),
+        )
+    if 0 < tables.positions.height <= 2 * MOST_CHOICES:
+        yield _picture(
+            "positions",
+            "Does the supervisor favour a position",
+            f"How often each position is answered, beside how often the right answer stands there, with "
+            f"{confidence:.0%} Wilson intervals; the unit is the item. Bars of a pair that are apart show a bias.",
+            lambda theme: positions(tables.positions, theme, words),
+        )
+
+
+def _score_pictures(tables: LabelTables, confidence: float) -> Iterator[Picture]:
+    if tables.curves:
+        yield _picture(
+            "risk_coverage",
+            "What each score would keep, and how wrong that is",
+            "Share of wrong labels among the kept ones as less and less is kept, right to left; lower is better. "
+            f"Bands: {confidence:.0%} bootstrap intervals over items, of the best score by AUROC and of entropy. "
+            "Dashed: every label of the vote kept (of the best score, where entropy was not scored). At most "
+            f"{MOST_CURVES} curves are drawn, the best ones; the table below has every score.",
+            lambda theme: risk(tables.curves, tables.bands, tables.aurocs, theme),
+        )
+    if tables.diagrams:
+        yield _picture(
+            "calibration",
+            "Do the scores mean what they say",
+            "Label quality against the share of right labels, in bins of about equal size that keep ties whole, with "
+            f"{confidence:.0%} Wilson intervals; grey bars: share of the labels in the bin. On the dashed line a score "
+            "could be read as a probability. Scores are none as they come: far from the line they still rank labels, "
+            "but need calibration on gold labels before a number is put on them.",
+            lambda theme: diagrams(tables.diagrams, theme),
+        )
 
 
 def forest(comparison: Comparison, theme: Theme) -> Figure:
@@ -155,75 +195,6 @@ def _intervals(
             fontsize=8,
             color=theme.ink if row.role == "method" else theme.muted,
         )
-
-
-def entropy(bars: pl.DataFrame, theme: Theme) -> Figure:
-    """Draw right and wrong answers per level of vote entropy, the accuracy on top (the paper's figure 3)."""
-    figure, (axes,) = canvas(2.9)
-    places = list(range(bars.height))
-    right, wrong = bars["right"].to_list(), bars["wrong"].to_list()
-    axes.bar(places, right, width=0.72, color=theme.right, label="right")
-    axes.bar(places, wrong, width=0.72, bottom=right, color=theme.wrong, label="wrong")
-    for place, (good, bad, share) in enumerate(zip(right, wrong, bars["accuracy"], strict=True)):
-        axes.annotate(
-            f"{share:.2f}", (place, good + bad), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8
-        )
-    axes.set_xticks(places, [f"{level:.2f}" for level in bars["entropy"]])
-    axes.grid(axis="x", visible=False)
-    axes.margins(y=0.12)
-    axes.set_xlabel("vote entropy (nats)")
-    axes.set_ylabel("answers")
-    figure.legend(loc="outside right upper")
-    return figure
-
-
-def risk(curves: Mapping[str, pl.DataFrame], aurocs: Mapping[str, float | None], theme: Theme) -> Figure:
-    """Draw the risk-coverage curve of every scoring method."""
-    figure, (axes,) = canvas(3.2)
-    ranked = sorted(curves, key=lambda name: (-(aurocs.get(name) or 0.0), name))
-    for place, name in enumerate(ranked):
-        curve, area = curves[name], aurocs.get(name)
-        label = name if area is None else f"{name} ({area:.2f})"
-        marker = "." if curve.height <= MOST_MARKS else None  # vote scores have few levels, and no points in between
-        axes.plot(curve["coverage"], curve["risk"], marker=marker, label=label, **line_style(place, theme))
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("coverage (share of labels kept)")
-    axes.set_ylabel("risk (share of wrong labels)")
-    figure.legend(loc="outside right upper", title="score (AUROC)", alignment="left", title_fontsize=8)
-    return figure
-
-
-def heat(cells: pl.DataFrame, theme: Theme) -> Figure:
-    """Draw the mean reliability per (weak label, gold label)."""
-    import matplotlib
-    import numpy as np
-
-    size = num_choices(cells)
-    grid = np.full((size, size), np.nan)
-    grid[cells["gold_label"].to_numpy(), cells["answer"].to_numpy()] = cells["reliability"].to_numpy()
-    figure, (axes,) = canvas(1.2 + 0.45 * size)
-    shown = axes.imshow(grid, cmap=theme.heat, vmin=0, vmax=1, aspect="auto")
-    ramp = matplotlib.colormaps[theme.heat]
-    for answer, gold, value, count in cells.select("answer", "gold_label", "reliability", "num_items").iter_rows():
-        red, green, blue, _ = ramp(value)
-        dark_cell = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55  # luma: what text must stand out from
-        text = f"{value:.2f}  (n {count})"
-        axes.text(answer, gold, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#111111")
-    axes.set_xticks(range(size))
-    axes.set_yticks(range(size))
-    axes.grid(visible=False)
-    axes.set_xlabel("weak label (choice)")
-    axes.set_ylabel("gold label (choice)")
-    bar = figure.colorbar(shown, ax=axes, label="mean reliability", pad=0.02)
-    bar.outline.set_visible(False)
-    return figure
-
-
-def num_choices(cells: pl.DataFrame) -> int:
-    """Return the number of choices that weak and gold labels speak of; 0 without cells."""
-    highest = cells.select(pl.max_horizontal(pl.col("answer", "gold_label").max())).item()
-    return 0 if highest is None else int(highest) + 1
 
 
 def loss_curves(runs: list[Runs]) -> dict[str, pl.DataFrame]:

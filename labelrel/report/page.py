@@ -146,7 +146,7 @@ def _example_section(examples: pl.DataFrame) -> str:
     return (
         "<h2>Wrong labels that the votes agree on</h2>"
         "<p class=muted>Unanimous is not certain: the more the votes agree on a wrong label, the less can a score made "
-        "from votes alone find it.</p>" + _table(names, rows, [True] * 4 + [False], [""] * len(rows), prose=1)
+        "from votes alone find it.</p>" + _table(names, rows, [True] * 4 + [False], [""] * len(rows), prose=(1, 2, 3))
     )
 
 
@@ -168,10 +168,10 @@ def _table(
     texts: Sequence[bool],
     styles: Sequence[str],
     *,
-    prose: int | None = None,
+    prose: Sequence[int] = (),
 ) -> str:
-    """Return a table; `texts` says which columns align left, `prose` which one may wrap."""
-    kinds = ["prose" if place == prose else "text" if text else "" for place, text in enumerate(texts)]
+    """Return a table; `texts` says which columns align left, `prose` which ones may wrap."""
+    kinds = ["prose" if place in prose else "text" if text else "" for place, text in enumerate(texts)]
     head = "".join(f'<th class="{kind or "number"}">{escape(n)}</th>' for kind, n in zip(kinds, names, strict=True))
     body = "".join(
         f'<tr class="{escape(style)}">'

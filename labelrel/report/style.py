@@ -103,15 +103,15 @@ def look(theme: Theme) -> Iterator[None]:
         yield
 
 
-def canvas(height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure with `columns` panels side by side; no window system is touched."""
+def canvas(height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure and its panels, row by row; no window system is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False, **options)
-    return figure, list(axes[0])
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
 
 
 def png(figure: Figure) -> bytes:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from fake_results import write_labels, write_results
+from four_tasks import write_four
 
 from labelrel.errors import InputError
-from labelrel.report import build_report
+from labelrel.report import FIGURES, build_report
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_everything_is_written_and_told(data: Path, tmp_path: Path) -> None:
         "metrics.json",
         "scores.csv",
         "report.html",
-        *(f"figures/{n}.png" for n in ("methods", "entropy", "risk_coverage", "reliability", "loss")),
+        *(f"figures/{name}.png" for name in FIGURES if name != "positions"),  # there are no answers
     }
     assert all(figure.read_bytes().startswith(PNG) for figure in (out / "figures").iterdir())
     assert result["best"] == "filter"
@@ -64,7 +65,7 @@ def test_page_stands_alone(data: Path, tmp_path: Path) -> None:
     page = (tmp_path / "report" / "report.html").read_text()
     assert result["answer"] in page
     assert "c0ffee" in page
-    assert page.count("data:image/png;base64,") == 10  # five figures, each for light and dark
+    assert page.count("data:image/png;base64,") == 12  # six figures, each for light and dark
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"https?://|<script|<link|@import", page)
     assert len(page) < 3_000_000
@@ -79,6 +80,37 @@ def test_text_from_data_is_escaped(data: Path, tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;more&quot;" in page
     assert "&lt;b&gt;d" in page
     assert not re.search(r"<script|<b>d|<i>name|<img src=x", page)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("task", ["hellaswag", "ethics_commonsense", "gsm8k"])
+def test_every_kind_of_task_has_its_figures(task: str, tmp_path: Path) -> None:
+    methods = ("share", "entropy", "reliability")
+    data = write_four(tmp_path / "data", task, num_items=40, methods=methods)
+    build(data, tmp_path / "report")
+    drawn = {file.stem for file in (tmp_path / "report" / "figures").iterdir()}
+    assert drawn == set(FIGURES) - ({"positions"} if task == "gsm8k" else set())  # open answers have no position
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert len(page) < 3_000_000
+    if task == "ethics_commonsense":
+        assert '<td class="prose">unacceptable</td>' in page  # the examples are in words
+
+
+@pytest.mark.usefixtures("quick")
+def test_long_texts_are_cut_and_wrap(data: Path, tmp_path: Path) -> None:
+    write_labels(data, {"d": ("3", {"1": 5}), "a": ("0", {"0": 5})}, question="very long " * 400)
+    build(data, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("very long") == 40
+    assert '<td class="prose">Rome</td><td class="prose">Lima</td>' in page
+
+
+@pytest.mark.usefixtures("quick")
+def test_broken_answers_are_told(data: Path, tmp_path: Path) -> None:
+    (data / "answers.parquet").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"answers\.parquet"):
+        build(data, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,6 +10,7 @@ import pytest
 from fake_results import write_results, write_run
 
 from labelrel.report import Comparison, Sources, collect, figures
+from labelrel.report.score_figures import risk
 from labelrel.report.style import DARK, LIGHT, Theme, line_style, look, png
 
 
@@ -45,24 +46,6 @@ def test_forest_has_no_pgr_panel_where_there_is_no_pgr(data: Path) -> None:
     assert len(figure.axes) == 1
 
 
-def test_entropy_bars_carry_their_accuracy() -> None:
-    bars = pl.DataFrame({"entropy": [0.0, 0.67], "right": [10, 3], "wrong": [5, 2], "accuracy": [10 / 15, 3 / 5]})
-    with look(LIGHT):
-        (axes,) = figures.entropy(bars, LIGHT).axes
-    assert [(t.get_text(), t.xy) for t in axes.texts] == [("0.67", (0, 15)), ("0.60", (1, 5))]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.00", "0.67"]
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_heat_map_puts_gold_in_rows_and_stays_readable(theme: Theme) -> None:
-    cells = pl.DataFrame({"answer": [0, 1], "gold_label": [0, 0], "reliability": [1.0, 0.0], "num_items": [7, 2]})
-    with look(theme):
-        axes = figures.heat(cells, theme).axes[0]
-    assert [(t.get_text(), t.get_position()) for t in axes.texts] == [("1.00  (n 7)", (0, 0)), ("0.00  (n 2)", (1, 0))]
-    assert axes.images[0].get_array()[0].tolist() == [1.0, 0.0]  # the row of gold label 0
-    assert axes.texts[0].get_color() != axes.texts[1].get_color()  # dark on light and light on dark
-
-
 def test_loss_is_the_mean_over_seeds_without_the_floor(data: Path) -> None:
     folder = write_run(data / "align" / "naive-43", "naive", "method", [1] * 20, seed=43)
     pl.DataFrame({"step": [1, 2, 3], "loss": [4.0, float("nan"), 1.5]}).write_parquet(folder / "history.parquet")
@@ -81,7 +64,7 @@ def test_same_figure_same_bytes() -> None:
 
     def draw(theme: Theme) -> bytes:
         with look(theme):
-            return png(figures.risk(curves, {"share": 0.7}, theme))
+            return png(risk(curves, {}, {"share": 0.7}, theme))
 
     assert draw(LIGHT) == draw(LIGHT)
     assert draw(LIGHT) != draw(DARK)
@@ -89,7 +72,7 @@ def test_same_figure_same_bytes() -> None:
 
 def test_only_what_there_are_data_for_is_drawn(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "png", lambda figure: b"")
-    many = pl.DataFrame({"answer": [20], "gold_label": [0], "reliability": [1.0], "num_items": [1]})
+    many = pl.DataFrame({"answer": [20], "gold_label": [0], "reliability": [1.0], "num_answers": [1]})
     comparison = collect(Sources.under(data), bootstrap=100)
-    drawn = figures.draw_all(comparison, bars=pl.DataFrame(), cells=many, curves={}, aurocs={})
+    drawn = figures.draw_all(comparison, figures.LabelTables(cells=many))
     assert [picture.name for picture in drawn] == ["methods", "loss"]

@@ -11,7 +11,18 @@ from polars.testing import assert_frame_equal
 
 from labelrel.errors import InputError
 from labelrel.report import Sources
-from labelrel.report.labels import entropy_bars, examples, read_labels, reliability_cells, score_table, with_gold
+from labelrel.report.labels import (
+    diagram,
+    entropy_bars,
+    examples,
+    open_reliability,
+    read_labels,
+    reliability_cells,
+    risk_bands,
+    score_table,
+    shared_choices,
+    with_gold,
+)
 
 
 @pytest.fixture
@@ -74,14 +85,67 @@ def test_zero_entropy_has_no_minus_sign(items: pl.DataFrame, scores: pl.DataFram
     assert [f"{e:.2f}" for e in entropy_bars(negative, items)["entropy"]] == ["0.00"]
 
 
-def test_reliability_cells_are_means_per_weak_and_gold_label(weak: pl.DataFrame) -> None:
-    cells = {(a, g): (r, n) for a, g, r, n in reliability_cells(weak).iter_rows()}
-    assert cells == {(0, 0): (1.0, 1), (1, 1): (1.0, 1), (2, 2): (0.6, 1), (1, 3): (1.0, 1)}
+def test_reliability_cells_are_means_over_answers(items: pl.DataFrame, scores: pl.DataFrame) -> None:
+    votes = with_gold(scores, items)
+    cells = {(a, g): (r, n) for a, g, r, n in reliability_cells(votes).iter_rows()}
+    # c is gold 2 with three votes for 2 and two for 0
+    assert cells == {(0, 0): (1.0, 5), (1, 1): (1.0, 5), (2, 2): (0.6, 3), (0, 2): (0.4, 2), (1, 3): (1.0, 5)}
 
 
-def test_open_items_have_no_cells(weak: pl.DataFrame) -> None:
-    assert reliability_cells(weak.with_columns(choices=pl.lit(None, dtype=pl.List(pl.String)))).is_empty()
-    assert reliability_cells(weak.clear()).is_empty()
+def test_reliability_is_weighted_by_votes(items: pl.DataFrame, scores: pl.DataFrame) -> None:
+    # all gold labels are 0, so that a's five answers 0 of reliability 1 and c's two of .4 share a cell
+    votes = with_gold(scores, items.with_columns(gold_label=pl.lit("0")))
+    cells = {(a, g): (r, n) for a, g, r, n in reliability_cells(votes).iter_rows()}
+    assert cells[0, 0] == (pytest.approx((5 * 1 + 2 * 0.4) / 7), 7)
+
+
+def test_labels_that_nobody_voted_for_are_no_answers(items: pl.DataFrame, scores: pl.DataFrame) -> None:
+    chosen = scores.head(1).with_columns(
+        answer=pl.lit("3"), num_votes=pl.lit(0, pl.Int64), reliability=pl.lit(None, pl.Float64)
+    )
+    votes = with_gold(pl.concat([scores, chosen]), items)
+    assert (3, 0) not in {(a, g) for a, g, *_ in reliability_cells(votes).iter_rows()}
+
+
+def test_open_items_have_right_and_wrong_answers_instead_of_cells(items: pl.DataFrame, scores: pl.DataFrame) -> None:
+    votes = with_gold(scores, items)
+    opened = votes.with_columns(choices=pl.lit(None, dtype=pl.List(pl.String)))
+    assert reliability_cells(opened).is_empty()
+    assert reliability_cells(votes.clear()).is_empty()
+    assert open_reliability(votes).is_empty()
+    # right: a and b, five each, and three of c at .6; wrong: five of d, and two of c at .4
+    found = open_reliability(opened)
+    assert found.rows() == [
+        (True, pytest.approx((10 + 3 * 0.6) / 13), 13),
+        (False, pytest.approx((5 + 2 * 0.4) / 7), 7),
+    ]
+
+
+def test_choices_are_shared_where_every_item_has_the_same(items: pl.DataFrame) -> None:
+    assert shared_choices(items) == ["Paris", "Rome", "Oslo", "Lima"]
+    turned = pl.when(pl.col("item_id") == "d").then(pl.col("choices").list.reverse()).otherwise("choices")
+    assert shared_choices(items.with_columns(choices=turned)) is None
+    assert shared_choices(items.with_columns(choices=pl.lit(None, dtype=pl.List(pl.String)))) is None
+
+
+def test_bands_hold_their_curve(weak: pl.DataFrame) -> None:
+    band = risk_bands(weak, ["share"], confidence=0.9, resamples=200, seed=1)["share"]
+    assert band["coverage"].to_list() == [0.75, 1.0]
+    assert band["risk"].to_list() == [pytest.approx(1 / 3), 0.25]
+    assert (band["low"] <= band["risk"]).all()
+    assert (band["risk"] <= band["high"]).all()
+    assert band["high"][1] > 0.25
+
+
+def test_diagram_keeps_ties_whole_and_counts_them(weak: pl.DataFrame) -> None:
+    found = diagram(weak, "share", confidence=0.95)
+    # c alone at .6, right; a, b and d at 1, two of three right
+    assert found.bins.select("num_labels", "probability", "accuracy").rows() == [(1, 0.6, 1.0), (3, 1.0, 2 / 3)]
+    assert found.ece == pytest.approx(1 / 4 * 0.4 + 3 / 4 * 1 / 3)
+    assert found.num_labels == 4
+    # Wilson: (2/3 + z²/6 ± z sqrt(2/9/3 + z²/36)) / (1 + z²/3) with z = 1.96
+    assert found.bins["low"][1] == pytest.approx(0.2077, abs=1e-4)
+    assert found.bins["high"][1] == pytest.approx(0.9385, abs=1e-4)
 
 
 def test_examples_are_wrong_labels_in_words(weak: pl.DataFrame) -> None:
@@ -92,6 +156,8 @@ def test_examples_are_wrong_labels_in_words(weak: pl.DataFrame) -> None:
 def test_open_answers_are_shown_as_they_are(weak: pl.DataFrame) -> None:
     opened = weak.with_columns(choices=pl.lit(None, dtype=pl.List(pl.String)))
     assert examples(opened).select("weak_label", "gold_label").rows() == [("1", "3")]
+    huge = opened.with_columns(answer=pl.lit("99999999999999999999"))  # a number that no index can be
+    assert set(examples(huge.with_columns(correct=pl.lit(False)))["weak_label"]) == {"99999999999999999999"}
 
 
 def test_items_without_gold_are_left_out(items: pl.DataFrame, scores: pl.DataFrame) -> None:
