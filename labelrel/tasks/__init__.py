@@ -3,8 +3,32 @@
 Importing this package registers every task and loads no data.
 """
 
-from labelrel.tasks import world_facts
+from labelrel.tasks import (
+    ethics_commonsense,
+    gsm8k,
+    hellaswag,
+    mmlu,
+    subdivisions,
+    translations,
+    us_cities,
+    world_facts,
+)
 from labelrel.tasks.base import Reading, Task, Wording, assign_splits, tasks
 from labelrel.tasks.prompting import Prompting
 
-__all__ = ["Prompting", "Reading", "Task", "Wording", "assign_splits", "tasks", "world_facts"]
+__all__ = [
+    "Prompting",
+    "Reading",
+    "Task",
+    "Wording",
+    "assign_splits",
+    "ethics_commonsense",
+    "gsm8k",
+    "hellaswag",
+    "mmlu",
+    "subdivisions",
+    "tasks",
+    "translations",
+    "us_cities",
+    "world_facts",
+]
