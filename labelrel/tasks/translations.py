@@ -56,7 +56,7 @@ FAMILIES = {
 }
 
 
-def _names(locale: str) -> Iterator[tuple[str, str, str]]:
+def cldr_names(locale: str) -> Iterator[tuple[str, str, str]]:
     """Yield (family, code, name) of every country, language, weekday and month in a CLDR locale."""
     from babel import Locale
 
@@ -77,14 +77,14 @@ def options() -> dict[str, pl.DataFrame]:
     """Return the options of each family."""
     from babel import Locale
 
-    english = {(family, code): name for family, code, name in _names("en")}
+    english = {(family, code): name for family, code, name in cldr_names("en")}
     # as English speaks them: Turkey, the Netherlands
     english |= {("country", code): name for code, name in load_world().countries.select("country", "name").iter_rows()}
     english |= {("language", "bn"): "Bengali"}
     rows = [
         (family, f"{locale}-{code}", Locale.parse(locale).get_display_name("en"), name, english[family, code], place)
         for place, locale in enumerate(LANGUAGES)
-        for family, code, name in _names(locale)
+        for family, code, name in cldr_names(locale)
     ]
     words = pl.DataFrame(rows, ["family", "id", "language", "subject", "answer", "place"], orient="row").with_columns(
         pl.col("subject").str.replace_all("\u2019", "'"),
