@@ -176,10 +176,14 @@ class OpenAIEngine:
             body["prompt"] = query.prompt
             if params.logprobs:
                 body["logprobs"] = logprobs
-        stop = params.stop if params.stop is not None else ["\n"] if params.api == "completions" else []
-        if stop:
+        if max_tokens > 1 and (stop := self._stop()):  # servers leave out the log-probabilities of a stop
             body["stop"] = stop
         return body | params.extra
+
+    def _stop(self) -> list[str]:
+        if self._params.stop is not None:
+            return self._params.stop
+        return ["\n"] if self._params.api == "completions" else []
 
 
 def derived_seed(seed: int, query: Query) -> int:

@@ -109,7 +109,9 @@ def test_letters_are_weighed_by_the_first_token(server, tmp_path, api, form):
 
 
 def test_letters_are_drawn_by_their_probability(server, tmp_path):
-    server.tops = lambda prompt: {f" {letter}": math.log(p) for letter, p in zip("ABCD", (0.7, 0.1, 0.1, 0.1))}
+    server.tops = lambda prompt: {
+        f" {letter}": math.log(p) for letter, p in zip("ABCD", (0.7, 0.1, 0.1, 0.1), strict=True)
+    }
     queries = [letter_query(f"q{number}") for number in range(200)]
     replies = open_engine(server, asking(tmp_path, "choice", temperature=1.0), concurrency=16).ask(queries)
     assert 120 < [reply.answer for reply in replies].count("0") < 160  # 140 expected, sd 6.5
@@ -263,7 +265,7 @@ def test_retry_after_is_obeyed_by_all(server, tmp_path, value):
 
 def test_a_wish_for_an_hour_ends_it_at_once(server, tmp_path):
     server.trouble = lambda number, body: refusal(429, "daily quota", Retry_After="3600")
-    with pytest.raises(InputError, match="daily quota.*asks for 3600 s; when it does, run the same command again"):
+    with pytest.raises(InputError, match=r"daily quota.*asks for 3600 s; when it does, run the same command again"):
         open_engine(server, asking(tmp_path), concurrency=1).ask(questions(3))
     assert len(server.bodies) == 1
 
