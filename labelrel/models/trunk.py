@@ -3,15 +3,18 @@
 Hidden states are causal, so the states of a prompt do not depend on what follows, and those of a
 continuation depend on nothing but the prompt. The cache therefore stores the two apart, and all
 methods, epochs and seeds that meet the same text share the same rows. Files are safetensors
-shards, written whole and renamed; a shard that cannot be read is removed and computed again.
+shards, written whole and renamed; a shard that cannot be read is removed and computed again, and
+what a kill in the middle of a write has left is removed by the next process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -46,6 +49,7 @@ class TrunkCache:
         self._trunk = trunk
         self._rows: dict[str, torch.Tensor] = {}
         self.num_computed_tokens = 0
+        _remove_unfinished(self._folder)
         for shard in sorted(self._folder.glob("*.safetensors")):
             self._read(shard)
 
@@ -107,7 +111,8 @@ class TrunkCache:
         lengths = [len(fresh[key]) for key in keys]
         hidden = torch.cat([fresh[key] for key in keys])
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        with replacing(self._folder / f"{name}.safetensors") as temporary:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _lock(self._folder, alone=False), replacing(self._folder / f"{name}.safetensors") as temporary:
             save_file({"hidden": hidden}, temporary, metadata={"index": json.dumps([keys, lengths])})
         self._rows.update(fresh)
 
@@ -120,3 +125,37 @@ class TrunkCache:
             shard.unlink(missing_ok=True)  # cut short, say; it will be computed again
             return
         self._rows.update(zip(keys, parts, strict=True))
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, alone: bool) -> Iterator[bool]:
+    """Hold a folder until the block ends, or the process, and yield whether that was possible.
+
+    Args:
+        folder: the folder.
+        alone: only if nobody else holds it, and without waiting; else together with others.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # no such folder, or a system without such locks
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(handle)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of killed processes; writers hold the folder, so alone in it there are no others."""
+    with _lock(folder, alone=True) as held:
+        if held:
+            for file in folder.glob(".*.safetensors.*.tmp"):
+                file.unlink(missing_ok=True)

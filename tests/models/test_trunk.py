@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +214,62 @@ def test_shards_written_before_a_failure_are_kept(
     second.fill(tiny_prompts)
     assert second.num_computed_tokens == sum(longest_two)
     assert [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".safetensors"] == []
+
+
+def unfinished(tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path) -> Path:
+    """A shard that a kill left half written, beside a whole one."""
+    open_cache(tmp_path, tiny_model).fill(tiny_prompts)
+    (shard,) = shards(tmp_path)
+    left = shard.with_name(f".{shard.name}.abcdef.tmp")
+    left.write_bytes(shard.read_bytes()[:100])
+    return left
+
+
+def test_what_a_killed_writer_left_is_removed(tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path) -> None:
+    left = unfinished(tiny_model, tiny_prompts, tmp_path)
+    again = open_cache(tmp_path, tiny_model)
+    assert not left.exists()
+    again.fill(tiny_prompts)
+    assert again.num_computed_tokens == 0
+
+
+def test_what_another_process_is_writing_is_left_alone(
+    tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def save_while_another_opens(tensors: Any, file: Path, metadata: Any) -> None:
+        save_file(tensors, file, metadata=metadata)
+        open_cache(tmp_path, tiny_model)
+        seen.append(file.exists())
+
+    monkeypatch.setattr("labelrel.models.trunk.save_file", save_while_another_opens)
+    open_cache(tmp_path, tiny_model).fill(tiny_prompts)
+    assert seen == [True]
+    assert len(shards(tmp_path)) == 1
+
+
+def test_file_system_without_locks_keeps_the_cache_working(
+    tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*arguments: Any) -> None:
+        raise OSError("not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = unfinished(tiny_model, tiny_prompts, tmp_path)
+    open_cache(tmp_path, tiny_model)
+    assert left.exists()  # whether somebody writes it cannot be known
+
+
+def test_no_handle_is_left_open(tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path) -> None:
+    def handles() -> int:
+        return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    open_cache(tmp_path, tiny_model).fill(tiny_prompts[:1])
+    before = handles()
+    for number in range(2, 4):
+        open_cache(tmp_path, tiny_model).fill(tiny_prompts[:number])
+    assert handles() == before
 
 
 def test_hidden_is_zero_where_padded(tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path) -> None:
