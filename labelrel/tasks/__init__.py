@@ -5,13 +5,17 @@ Importing this package registers every task and loads no data.
 
 from labelrel.tasks import (
     ethics_commonsense,
+    family_names,
+    first_names,
     gsm8k,
     hellaswag,
     mmlu,
+    python_modules,
     subdivisions,
     table,
     translations,
     us_cities,
+    word_languages,
     world_facts,
 )
 from labelrel.tasks.base import Reading, Task, Wording, assign_splits, tasks
@@ -24,13 +28,17 @@ __all__ = [
     "Wording",
     "assign_splits",
     "ethics_commonsense",
+    "family_names",
+    "first_names",
     "gsm8k",
     "hellaswag",
     "mmlu",
+    "python_modules",
     "subdivisions",
     "table",
     "tasks",
     "translations",
     "us_cities",
+    "word_languages",
     "world_facts",
 ]

@@ -16,6 +16,8 @@ is left out (`world_options` has the rules).
 
 from __future__ import annotations
 
+from functools import cache
+
 import polars as pl
 
 from labelrel.tasks.facts import Facts, Family, add_facts
@@ -53,14 +55,19 @@ FAMILIES = {
 }
 
 
-def options(world: World | None = None) -> dict[str, pl.DataFrame]:
-    """Return the options of each family, from the given tables or those of the package."""
-    world = load_world() if world is None else world
+def options_from(world: World) -> dict[str, pl.DataFrame]:
+    """Return the options of each family."""
     return {
         "capital": capital_options(world),
         "continent": continent_options(world),
         "country": country_options(world),
     }
+
+
+@cache
+def options() -> dict[str, pl.DataFrame]:
+    """Return the options of each family, from the tables of the package."""
+    return options_from(load_world())
 
 
 FACTS = add_facts(

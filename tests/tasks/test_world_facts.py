@@ -11,8 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from labelrel.tasks import tasks
-from labelrel.tasks.world_facts import FACTS, FAMILIES
-from labelrel.tasks.world_facts import options as options_of_world
+from labelrel.tasks.world_facts import FACTS, FAMILIES, options_from
 from labelrel.tasks.world_options import continent_options
 from labelrel.tasks.world_tables import World, load_world
 
@@ -21,7 +20,7 @@ SIZES = {"weak_train": 300, "w2s": 320, "gold_dev": 80, "test": 300}
 
 
 def make_items(world: World, seed: int) -> pl.DataFrame:
-    return FACTS.make_items(seed, options_of_world(world))
+    return FACTS.make_items(seed, options_from(world))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def pool() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def options() -> dict[str, list[dict]]:
     """Every admissible option, not only those that one seed draws."""
-    return {name: table.to_dicts() for name, table in options_of_world().items()}
+    return {name: table.to_dicts() for name, table in FACTS.options().items()}
 
 
 @pytest.fixture(scope="module")
