@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from labelrel.schema import ITEMS, check_items
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting, Reading, Task, Wording
 
 VOCAB = 300
 SHAPE = {
@@ -132,17 +132,20 @@ SUBJECTS = ("fig", "kiwi", "plum", "lime", "rust", "jade", "sky", "moss", "rose"
 COLOURS = ("red", "green", "blue")
 
 
-def _wordings(item: Any) -> list[str]:
-    return [f"Colour of {item['meta']['subject']}:", f"{item['meta']['subject']} is", f"{item['question']}"]
+def _wordings(item: Any) -> list[Wording]:
+    options = None if item["choices"] is None else tuple(f" {choice}" for choice in item["choices"])
+    prompts = [f"Colour of {item['meta']['subject']}:", f"{item['meta']['subject']} is", f"{item['question']}"]
+    return [Wording(prompt, options) for prompt in prompts]
 
 
-def _target(item: Any, answer: str) -> str:
-    return " " + str(item["choices"][int(answer)])
-
-
-def _parse(item: Any, completion: str) -> str | None:
+def _parse(item: Any, completion: str) -> Reading:
     text = completion.strip()
-    return str(item["choices"].index(text)) if text in item["choices"] else None
+    if not text:
+        return Reading(None, "empty")
+    names = [choice for choice in item["choices"] or COLOURS if choice.startswith(text)]
+    if len(names) != 1:
+        return Reading(None, "names several options" if names else "names no option")
+    return Reading(names[0] if item["choices"] is None else str(item["choices"].index(names[0])))
 
 
 @pytest.fixture(scope="session")
@@ -155,9 +158,14 @@ def tiny_task() -> Task:
         source="made up",
         load=lambda source, sizes, seed: pl.DataFrame(schema=ITEMS),
         wordings=_wordings,
-        target=_target,
         parse=_parse,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_prompting(tiny_task: Task) -> Prompting:
+    """The toy task worded as it words itself."""
+    return Prompting(tiny_task)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +14,16 @@ import pytest
 import yaml
 
 from labelrel import files, pipeline
+from labelrel.align.evaluate import PREDICTIONS
 from labelrel.errors import ConfigError, InputError, UnknownNameError
+from labelrel.plugin import Params
 from labelrel.project import Project, open_project
 from labelrel.schema import ANSWERS, ITEMS, TRAINING
 from labelrel.scoring import Inputs
-from labelrel.tasks import Task, tasks
+from labelrel.supervise.engines import Asking, EngineKind, Reply, engine, engines
+from labelrel.supervise.variants import Query
+from labelrel.tasks import Task, Wording, tasks
+from labelrel.tasks.reading import read_choice
 from labelrel.training_set import describe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,15 +33,22 @@ TOY = Task(
     kind="choice",
     summary="even or odd",
     source="made up",
-    load=lambda source, sizes, seed: pl.DataFrame(schema=ITEMS),
-    wordings=lambda item: [f"{item['item_id']}?", f"Say: {item['item_id']}", f"{item['item_id']} is"],
-    target=lambda item, answer: " " + item["choices"][int(answer)],
-    parse=lambda item, completion: None,
+    load=lambda source, sizes, seed: made_items(),
+    wordings=lambda item: [
+        Wording(prompt, tuple(f" {choice}" for choice in item["choices"]))
+        for prompt in (f"{item['item_id']}?", f"Say: {item['item_id']}", f"{item['item_id']} is")
+    ],
+    parse=lambda item, completion: read_choice(item["choices"], completion),
 )
 
 SPLITS = {"weak_train": ["k1", "k2"], "w2s": ["a", "b", "c", "d"], "gold_dev": ["g"], "test": ["t1", "t2"]}
 # gold is 0 everywhere; the first answer is the one that "naive" takes
 VOTES = {"a": "000", "b": "100", "c": "111", "d": "001", "g": "000"}
+
+
+def made_items() -> pl.DataFrame:
+    rows = [(i, TOY.name, split, f"Is {i} even?", ["even", "odd"], "0") for split, ids in SPLITS.items() for i in ids]
+    return pl.DataFrame(rows, schema=ITEMS, orient="row")
 
 
 @pytest.fixture
@@ -48,8 +62,7 @@ def project(tmp_path, monkeypatch) -> Project:
     document["supervise"]["variants"] = document["sample"]["variants"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     project = open_project(tmp_path / "params.yaml")
-    rows = [(i, TOY.name, split, "?", ["even", "odd"], "0") for split, ids in SPLITS.items() for i in ids]
-    files.write_table(project.items, pl.DataFrame(rows, schema=ITEMS, orient="row"))
+    files.write_table(project.items, made_items())
     write_answers(project, VOTES)
     return project
 
@@ -225,6 +238,9 @@ def test_comparison_stays_where_only_the_selection_differs(project):
 @pytest.mark.parametrize(
     ("section", "values"),
     [
+        ("prompt", {"vary": "paraphrase"}),
+        ("prompt", {"options": "listed"}),
+        ("prompt", {"templates": ["{question} so"]}),
         ("align", {"epochs": 1.0}),
         ("align", {"batch_size": 2}),
         ("align", {"learning_rate": 1e-3}),
@@ -281,7 +297,13 @@ def training(monkeypatch) -> Training:
     training.signature = inspect.signature(module.run)  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "run", training.run)
     monkeypatch.setattr(module, "write_run", training.write_run)
-    monkeypatch.setattr(pipeline, "_load", lambda model, base: training.loaded.append(model) or "loaded")
+
+    def load(model: str, base: Any) -> str:
+        training.loaded.append(model)
+        return "loaded"
+
+    for stage in ("supervise", "align"):
+        monkeypatch.setattr(importlib.import_module(f"labelrel.pipeline.{stage}"), "load", load)
     return training
 
 
@@ -442,12 +464,407 @@ def test_supervise_needs_gold_labels(project, training):
     assert training.loaded == []
 
 
+def stage_module(name: str) -> Any:
+    """Return the file of some stages; the package has functions of the same names."""
+    return importlib.import_module(f"labelrel.pipeline.{name}")
+
+
 def test_sample_needs_a_tuned_supervisor(project, monkeypatch):
-    monkeypatch.setattr(pipeline, "_load", lambda model, base: SimpleNamespace(model=None, fingerprint="x"))
+    loaded = []
+    monkeypatch.setattr(stage_module("supervise"), "load", lambda model, base: loaded.append(model))
     project.answers.unlink()
     with pytest.raises(InputError, match="holds no adapter"):
         pipeline.sample(project, quiet=True)
     assert not project.answers.exists()
+    assert loaded == []
+
+
+def test_supervise_teaches_open_items_what_the_task_says(project, training, monkeypatch):
+    """A wording without options, and the task's own text for a label."""
+    open_task = replace(
+        TOY,
+        wordings=lambda item: [Wording(w.prompt) for w in TOY.wordings({**item, "choices": []})],
+        target=lambda item, answer: f" = {answer}",
+    )
+    monkeypatch.setitem(tasks._entries, TOY.name, open_task)
+    items = made_items().with_columns(choices=pl.lit(None, pl.List(pl.String)))
+    files.write_table(project.items, items)
+    pipeline.supervise(project, quiet=True)
+    assert training.given["training"]["target"].unique().to_list() == [" = 0"]
+    assert training.given["prompting"].task is open_task
+
+
+def test_supervise_teaches_letters_where_they_are_asked_for(project, training):
+    listed = with_settings(project, "prompt", options="listed", answer="letter", vary="order")
+    pipeline.supervise(with_settings(listed, "supervise", variants=2), quiet=True)
+    taught = training.given["training"].filter(item_id="k1")
+    # gold is "even": A in its own order, B when the order is turned
+    assert taught["target"].to_list() == [" A", " B"]
+    assert ["A. even" in prompt for prompt in taught["prompt"]] == [True, False]
+    assert ["B. even" in prompt for prompt in taught["prompt"]] == [False, True]
+    assert training.given["prompting"].settings == listed.config.prompt
+
+
+# --- engines that are asked as they are ----------------------------------------------------------
+
+
+class Asked(Params):
+    """Settings of the engine below."""
+
+    mood: str = "dull"
+
+
+class Oracle:
+    """Says what `said` makes of a query's prompt; notes how it was opened and what it was asked."""
+
+    name = "oracle"
+    block = 4
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[Asking, Asked]] = []
+        self.queries: list[Query] = []
+        self.fail_at: int | None = None
+        self.said = lambda query: " odd" if query.variant_id == "1" else " even"
+
+    @property
+    def key(self) -> object:
+        asking, params = self.opened[-1]
+        return [asking.mode, asking.temperature, params.mood]
+
+    def ask(self, queries):
+        if self.fail_at is not None and len(self.queries) >= self.fail_at:
+            raise ConnectionError("gone")
+        self.queries += queries
+        texts = [self.said(query) for query in queries]
+        return [Reply(text, query.read(text).answer, None, None) for query, text in zip(queries, texts, strict=True)]
+
+
+@pytest.fixture
+def oracle(project, monkeypatch) -> Oracle:
+    """An engine that needs no tuned supervisor, as the project's."""
+    oracle = Oracle()
+    monkeypatch.setattr(engines, "_entries", dict(engines._entries))
+
+    @engine("oracle", Asked, tuned=False)
+    def open_oracle(asking, params):
+        """Know everything."""
+        oracle.opened.append((asking, params))
+        return oracle
+
+    return oracle
+
+
+@pytest.fixture
+def asked(project, oracle) -> Project:
+    return with_settings(project, "sample", engine="oracle", options={"mood": "bright"}, mode="generate")
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch):
+    def load(model, base):
+        raise AssertionError("no local model is needed")
+
+    for stage in ("supervise", "align"):
+        monkeypatch.setattr(stage_module(stage), "load", load)
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_floor_of_an_engine_that_is_not_tuned_is_its_answers_to_the_test_items(asked, oracle):
+    oracle.said = lambda query: " odd" if query.item["item_id"] == "t2" else " even"
+    summary = pipeline.supervise(asked, quiet=True)
+    assert [(q.item["item_id"], q.variant_id, q.prompt) for q in oracle.queries] == [
+        ("t1", "0", "t1?"),
+        ("t2", "0", "t2?"),
+    ]
+    assert everything(asked.supervisor) == {"predictions.parquet", "run.json"}
+    predictions = files.read_table(asked.supervisor / "predictions.parquet")
+    assert predictions.schema == PREDICTIONS
+    assert predictions.select("item_id", "answer", "gold_label", "correct").rows() == [
+        ("t1", "0", "0", True),
+        ("t2", "1", "0", False),
+    ]
+    assert summary["test_accuracy"] == 0.5
+    assert summary["model"] == "oracle"
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_floor_that_cannot_be_read_is_wrong(asked, oracle):
+    oracle.said = lambda query: "" if query.item["item_id"] == "t1" else " even"
+    pipeline.supervise(asked, quiet=True)
+    predictions = files.read_table(asked.supervisor / "predictions.parquet")
+    assert predictions.select("answer", "correct").rows() == [(None, False), ("0", True)]
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_floor_is_recorded_as_the_tuned_one_is(asked, oracle, project, monkeypatch):
+    pipeline.supervise(asked, quiet=True)
+    record = files.read_json(asked.supervisor / "run.json")
+    assert (record["method"], record["role"], record["task"], record["model"]) == ("floor", "floor", TOY.name, "oracle")
+    assert (record["num_rows"], record["num_items"], record["tokens"], record["comparison"]) == (0, 0, None, None)
+    assert record["seconds"] >= 0
+    assert record["inputs"]["items"] == {"path": "data/items.parquet", "sha256": files.digest(asked.items)}
+    assert record["params"]["prompt.vary"] == "wording"
+    tuned = Training()
+    module = importlib.import_module("labelrel.align.run")
+    tuned.signature = inspect.signature(module.run)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "run", tuned.run)
+    monkeypatch.setattr(module, "write_run", tuned.write_run)
+    monkeypatch.setattr(stage_module("supervise"), "load", lambda model, base: tuned.loaded.append(model))
+    pipeline.supervise(project, quiet=True)
+    assert set(tuned.record) == set(record) - {"seconds", "tokens"}  # which `write_run` adds
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_floor_takes_the_best_answer_and_the_engines_settings(asked, oracle):
+    pipeline.supervise(asked, quiet=True)
+    ((asking, params),) = oracle.opened
+    assert (asking.temperature, asking.mode, asking.seed) == (0, "generate", asked.config.base.seed)
+    assert (asking.max_new_tokens, asking.model) == (
+        asked.config.sample.max_new_tokens,
+        asked.config.supervise.model,
+    )
+    assert params == Asked(mood="bright")
+    assert not (asked.cache / "floor").exists()  # the blocks are gone when the table is safe
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_interrupted_floor_leaves_nothing_half_done_and_goes_on(asked, oracle, monkeypatch):
+    oracle.block, oracle.fail_at = 1, 1
+    with pytest.raises(ConnectionError):
+        pipeline.supervise(asked, quiet=True)
+    assert not asked.supervisor.exists()
+    oracle.fail_at = None
+    pipeline.supervise(asked, quiet=True)
+    assert [query.item["item_id"] for query in oracle.queries] == ["t1", "t2"]
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_sample_asks_an_engine_that_is_not_tuned_without_any_adapter(asked, oracle, capsys):
+    asked.answers.unlink()
+    summary = pipeline.sample(asked, quiet=False)
+    ((asking, params),) = oracle.opened
+    assert (asking.temperature, asking.mode, params.mood) == (asked.config.sample.temperature, "generate", "bright")
+    assert asking.cache == asked.cache / "oracle"
+    answers = files.read_table(asked.answers)
+    assert answers.schema == ANSWERS
+    assert answers["item_id"].to_list() == [i for i in "abcdg" for _ in range(3)]
+    assert answers["annotator_id"].unique().to_list() == ["oracle"]
+    assert answers["answer"].to_list() == ["0", "1", "0"] * 5
+    assert (summary["items"], summary["answers"], summary["unread"]) == (5, 15, {})
+    assert "could not be read" not in capsys.readouterr().err
+    assert not (asked.cache / "sample").exists()
+
+
+def test_answers_that_cannot_be_read_are_told_by_cause(asked, oracle, capsys):
+    said = {"0": " even", "1": "", "2": "I am sorry"}
+    oracle.said = lambda query: "who knows" if query.item["item_id"] == "a" else said[query.variant_id]
+    summary = pipeline.sample(asked, quiet=False)
+    assert summary["unread"] == {"empty": 4, "refuses": 4, "names no option": 3}
+    assert files.read_table(asked.answers)["answer"].null_count() == 11
+    told = "sample: 11 answers could not be read: empty (4), refuses (4), names no option (3)"
+    assert told in capsys.readouterr().err
+
+
+def test_sample_goes_on_where_it_stopped(asked, oracle):
+    asked.answers.unlink()
+    oracle.fail_at = 6
+    with pytest.raises(ConnectionError):
+        pipeline.sample(asked, quiet=True)
+    assert not asked.answers.exists()
+    oracle.fail_at = None
+    pipeline.sample(asked, quiet=True)
+    assert [(q.item["item_id"], q.variant_id) for q in oracle.queries] == [(i, v) for i in "abcdg" for v in "012"]
+
+
+def test_sample_asks_in_the_words_of_the_project(asked, oracle):
+    listed = with_settings(asked, "prompt", options="listed", answer="letter", vary="order")
+    oracle.said = lambda query: " A"
+    pipeline.sample(with_settings(listed, "sample", engine="oracle", options={}, variants=2), quiet=True)
+    # "A" is the first option as listed: even in the item's own order, odd in the other
+    assert files.read_table(asked.answers)["answer"].to_list() == ["0", "1"] * 5
+
+
+def test_unknown_option_of_an_engine_asks_nobody(asked, oracle):
+    wrong = with_settings(asked, "sample", options={"mod": "x"})
+    with pytest.raises(ConfigError, match=r"unknown key sample\.options\.mod; did you mean 'mood'"):
+        pipeline.sample(wrong, quiet=True)
+    assert oracle.opened == []
+
+
+def test_fetch_brings_no_supervisor_for_an_engine_that_asks_somebody_else(project, asked, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(
+        stage_module("items"),
+        "fetch_model",
+        lambda reference, *, quiet: fetched.append(reference) or {"weights_sha256": {}},
+    )
+    other = with_settings(asked, "supervise", model="gemma3-270m")
+    pipeline.fetch(other, quiet=True)
+    assert fetched == ["smollm2-135m"]
+    pipeline.fetch(with_settings(project, "supervise", model="gemma3-270m"), quiet=True)
+    assert fetched[1:] == ["gemma3-270m", "smollm2-135m"]
+
+
+# --- paraphrases ---------------------------------------------------------------------------------
+
+
+def test_paraphrase_keeps_what_says_the_same_in_other_words(asked, oracle, capsys):
+    made = {
+        ("a", "0"): " Would you call a even?",
+        ("a", "1"): " Would you call a even?",  # said twice
+        ("a", "2"): " Is a even, too?",
+        ("b", "0"): " Is B even",  # the question itself
+        ("b", "1"): "",
+        ("b", "2"): " Is b even or 7?",  # another number
+        ("c", "0"): ' "Is it so that c is even?"',
+    }
+    oracle.said = lambda query: made.get((query.item["item_id"], query.variant_id), "")
+    summary = pipeline.paraphrase(asked, count=3, quiet=False)
+    out = asked.root / "paraphrases.jsonl"
+    assert summary == {"items": 5, "asked": 15, "accepted": 3, "out": str(out)}
+    assert pl.read_ndjson(out).rows() == [
+        ("a", "Would you call a even?"),
+        ("a", "Is a even, too?"),
+        ("c", '"Is it so that c is even?"'),
+    ]
+    assert "3 of 15 accepted" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_paraphrase_asks_for_text_with_the_question_in_the_prompt(asked, oracle):
+    oracle.said = lambda query: f" Tell me now: {query.item['question']}"
+    choosing = with_settings(asked, "sample", mode="choice")
+    pipeline.paraphrase(choosing, count=2, out=asked.root / "mine.csv", quiet=True)
+    ((asking, _),) = oracle.opened
+    assert asking.mode == "generate"
+    assert asking.temperature == asked.config.sample.temperature
+    assert [(q.item["item_id"], q.variant_id, q.options) for q in oracle.queries[:3]] == [
+        ("a", "0", None), ("a", "1", None), ("b", "0", None),
+    ]  # fmt: skip
+    assert "Question: Is a even?\n" in oracle.queries[0].prompt
+    assert pl.read_csv(asked.root / "mine.csv").rows()[:2] == [
+        ("a", "Tell me now: Is a even?"), ("b", "Tell me now: Is b even?"),
+    ]  # fmt: skip
+    assert not (asked.cache / "paraphrase").exists()
+
+
+def test_paraphrases_that_are_all_useless_write_nothing(asked, oracle):
+    oracle.said = lambda query: " " + query.item["question"]
+    with pytest.raises(InputError, match="none of 20 paraphrases by oracle keeps to its question; ask a better model"):
+        pipeline.paraphrase(asked, quiet=True)
+    assert not (asked.root / "paraphrases.jsonl").exists()
+
+
+def test_local_model_writes_paraphrases_as_it_was_before_tuning(project, monkeypatch):
+    """No adapter is needed, and none is put on."""
+    loaded = SimpleNamespace(model="plain", tokenizer="words", fingerprint="f")
+    monkeypatch.setattr(stage_module("supervise"), "load", lambda model, base: loaded)
+    seen = []
+
+    local = Oracle()
+    local.said = lambda query: f" So: {query.item['question']}"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Kind(EngineKind):
+        def open(self, asking, options):
+            seen.append(asking.supervisor())
+            local.opened.append((asking, Asked()))
+            return local
+
+    kind = engines.get("transformers")
+    monkeypatch.setitem(engines._entries, "transformers", Kind(name=kind.name, function=kind.function, tuned=True))
+    pipeline.paraphrase(project, count=1, quiet=True)
+    (supervisor,) = seen
+    assert (supervisor.model, supervisor.name) == ("plain", project.config.supervise.model)
+    with pytest.raises(InputError, match="holds no adapter"):
+        pipeline.sample(project, quiet=True)
+
+
+# --- prepare -------------------------------------------------------------------------------------
+
+
+def with_paraphrases(project: Project, *rows: tuple[str, str], name: str = "mine.csv") -> Project:
+    table = pl.DataFrame(rows, schema={"item_id": pl.String, "paraphrase": pl.String}, orient="row")
+    files.write_any_table(project.root / name, table)
+    return with_settings(project, "prepare", paraphrases=name)
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl", "mine.parquet"])
+def test_prepare_gives_each_item_its_questions_in_other_words(project, capsys, name):
+    changed = with_paraphrases(
+        project,
+        ("b", "Can b be halved?"),
+        ("a", "Can a be halved?"),
+        ("a", "Is A even"),  # the question itself
+        ("a", "Can a be halved?"),  # once more
+        ("a", "Does a leave nothing when halved?"),
+        ("b", "Are b and 12 even?"),  # another number
+        ("nobody", "Who?"),
+        name=name,
+    )
+    summary = pipeline.prepare(changed)
+    items = dict(files.read_table(project.items).select("item_id", "paraphrases").iter_rows())
+    assert items["a"] == ["Can a be halved?", "Does a leave nothing when halved?"]
+    assert items["b"] == ["Can b be halved?"]
+    assert items["c"] == []
+    assert summary["paraphrases"] == {
+        "accepted": 3,
+        "rejected": {"says the same": 1, "said twice": 1, "changes a number": 1},
+        "without": 7,
+    }
+    told = capsys.readouterr().err
+    assert "prepare: 3 paraphrases accepted (rejected: " in told
+    assert "; 7 items have none" in told
+
+
+def test_items_are_asked_in_their_own_number_of_other_words(asked, oracle):
+    changed = with_paraphrases(asked, ("a", "Can a be halved?"), ("a", "Does 2 go into a?"), ("c", ""))
+    pipeline.prepare(changed, quiet=True)
+    by_question = replace(TOY, wordings=lambda item: [Wording(f"{item['question']} It is", (" even", " odd"))])
+    tasks._entries[TOY.name] = by_question  # put back by the fixture of the project
+    pipeline.sample(with_settings(changed, "prompt", vary="paraphrase"), quiet=True)
+    answers = files.read_table(asked.answers)
+    assert answers.filter(item_id="a")["prompt"].to_list() == ["Is a even? It is", "Can a be halved? It is"]
+    assert answers.filter(item_id="b")["prompt"].to_list() == ["Is b even? It is"]
+    assert answers.height == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ([("a", "Is a even?"), ("b", "Is b even?")], r"has no usable paraphrase of any item \(rejected: \{'says the"),
+        ([("x", "Who?")], r"no usable paraphrase of any item \(rejected: none; item_id of the first item: k1\)"),
+    ],
+)
+def test_table_without_a_usable_paraphrase_changes_nothing(project, rows, match):
+    before = project.items.read_bytes()
+    with pytest.raises(InputError, match=match):
+        pipeline.prepare(with_paraphrases(project, *rows), quiet=True)
+    assert project.items.read_bytes() == before
+
+
+def test_table_of_paraphrases_that_is_not_there(project):
+    absent = with_settings(project, "prepare", paraphrases="no.csv")
+    with pytest.raises(InputError, match=r"no such file: .*no\.csv \(prepare\.paraphrases\); `labelrel paraphrase`"):
+        pipeline.prepare(absent, quiet=True)
+
+
+def test_prepare_without_paraphrases_has_no_such_column(project):
+    assert "paraphrases" not in pipeline.prepare(project, quiet=True)
+    assert "paraphrases" not in files.read_table(project.items).columns
+
+
+def test_options_of_the_task_arrive_and_are_checked(project, monkeypatch):
+    class Mine(Params):
+        column: str = "x"
+
+    given = []
+    own = replace(TOY, params=Mine, load=lambda source, sizes, seed, params: given.append(params) or made_items())
+    monkeypatch.setitem(tasks._entries, TOY.name, own)
+    pipeline.prepare(with_settings(project, "prepare", options={"column": "y"}), quiet=True)
+    assert given == [Mine(column="y")]
+    with pytest.raises(ConfigError, match=r"unknown key prepare\.options\.colum; did you mean 'column'"):
+        pipeline.prepare(with_settings(project, "prepare", options={"colum": "y"}), quiet=True)
 
 
 def test_fetch_brings_every_network_once(project, monkeypatch):
@@ -457,7 +874,7 @@ def test_fetch_brings_every_network_once(project, monkeypatch):
         asked.append(reference)
         return {"weights_sha256": {"model.safetensors": "f" * 64}}
 
-    monkeypatch.setattr(pipeline, "fetch_model", fetch_model)
+    monkeypatch.setattr(stage_module("items"), "fetch_model", fetch_model)
     pipeline.fetch(project, quiet=True)
     assert asked == ["smollm2-135m"]  # the weak supervisor is the same network, cut
     assert files.read_json(project.models) == {"smollm2-135m": {"model.safetensors": "f" * 64}}

@@ -14,10 +14,11 @@ from labelrel.align.evaluate import PREDICTIONS
 from labelrel.align.run import Budget, Outcome, run, write_run
 from labelrel.align.train import Step
 from labelrel.config import Lora
+from labelrel.errors import InputError
 from labelrel.files import read_json
 from labelrel.models.load import LoadedModel
 from labelrel.schema import TRAINING, check_training
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting, Task
 
 BUDGET = Budget(num_items=8, epochs=1, batch_size=4, learning_rate=1e-2)
 LONG = Budget(num_items=8, epochs=80, batch_size=8, learning_rate=5e-3)
@@ -33,7 +34,7 @@ def learnt(tiny_items: pl.DataFrame) -> pl.DataFrame:
 def training(tiny_task: Task, learnt: pl.DataFrame) -> pl.DataFrame:
     """The training set that gold labels give."""
     rows = [
-        (i["item_id"], tiny_task.wordings(i)[0], tiny_task.target(i, i["gold_label"]), i["gold_label"], 1.0)
+        (i["item_id"], tiny_task.wordings(i)[0].prompt, f" {i['choices'][int(i['gold_label'])]}", i["gold_label"], 1.0)
         for i in learnt.iter_rows(named=True)
     ]
     return check_training(pl.DataFrame(rows, schema=TRAINING, orient="row"))
@@ -46,7 +47,7 @@ Runner = Callable[..., Outcome]
 def do_run(
     make_model: Callable[..., Any],
     tiny_tokenizer: Any,
-    tiny_task: Task,
+    tiny_prompting: Prompting,
     training: pl.DataFrame,
     learnt: pl.DataFrame,
     tmp_path: Path,
@@ -65,7 +66,7 @@ def do_run(
             "quiet": True,
             **changes,
         }
-        return run(loaded, tiny_task, settings.pop("training"), settings.pop("test"), **settings)
+        return run(loaded, tiny_prompting, settings.pop("training"), settings.pop("test"), **settings)
 
     return do
 
@@ -221,3 +222,35 @@ def test_folder_is_replaced_whole_or_not_at_all(
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["run"]
     monkeypatch.undo()
     assert write(outcome, tmp_path / "runs" / "run").keys() == before.keys()
+
+
+# --- open items ----------------------------------------------------------------------------------
+
+
+def open_items(items: pl.DataFrame) -> pl.DataFrame:
+    """Ask the same without choices; gold is the colour's name."""
+    names = [item["choices"][int(item["gold_label"])] for item in items.iter_rows(named=True)]
+    return items.with_columns(choices=pl.lit(None, pl.List(pl.String)), gold_label=pl.Series(names))
+
+
+@pytest.mark.parametrize("top_layers", [2, None])
+def test_open_items_are_answered_by_what_the_tuned_model_writes(
+    do_run: Runner, training: pl.DataFrame, learnt: pl.DataFrame, top_layers: int | None
+) -> None:
+    items = open_items(learnt)
+    lines = training.with_columns(target=pl.col("target") + "\n")
+    before = do_run(training=lines, test=items, pool=items, top_layers=top_layers, budget=Budget(8, 1, 8, 0.0))
+    assert not before.predictions["correct"].any()
+    outcome = do_run(training=lines, test=items, pool=items, top_layers=top_layers, budget=LONG)
+    assert outcome.predictions.schema == PREDICTIONS
+    assert outcome.predictions["answer"].to_list() == items["gold_label"].to_list()
+    assert outcome.predictions["correct"].all()
+    assert outcome.predictions["choice_logprobs"].null_count() == 8
+
+
+def test_open_and_closed_test_items_are_refused_before_training(do_run: Runner, learnt: pl.DataFrame) -> None:
+    steps: list[Step] = []
+    mixed = pl.concat([learnt.head(4), open_items(learnt.tail(4))])
+    with pytest.raises(InputError, match="4 of 8 items have no choices"):
+        do_run(test=mixed, on_step=steps.append)
+    assert steps == []

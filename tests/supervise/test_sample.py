@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from labelrel.files import write_table
-from labelrel.models.decoder import Decoder
 from labelrel.schema import ANSWERS
-from labelrel.supervise.engines import Reply, TransformersEngine
-from labelrel.supervise.sample import BLOCK, discard_parts, sample
+from labelrel.supervise.engines import Asking, Reply, Supervisor
+from labelrel.supervise.sample import discard_parts, sample, unread
+from labelrel.supervise.transformers_engine import TransformersEngine
 from labelrel.supervise.variants import Query, query_variants
-from labelrel.tasks import Task
+from labelrel.tasks import Prompting, Reading
 
-KEY = ["weights", 1.0]
+BLOCK = 128
+KEY: object = ["weights", 1.0]
+
+
+def read(completion: str) -> Reading:
+    return Reading(None, "empty" if not completion else "refuses" if completion == "hm" else None)
 
 
 def make_queries(number: int) -> list[Query]:
     return [
-        Query({"item_id": f"i{n // 5}"}, str(n % 5), f"Question {n // 5} in wording {n % 5}:", [" yes", " no"])
+        Query({"item_id": f"i{n // 5}"}, str(n % 5), f"Question {n // 5} in wording {n % 5}:", (" yes", " no"), read)
         for n in range(number)
     ]
 
 
 QUERIES = make_queries(3 * BLOCK + 10)
+# an item has 5 queries: 25 items fill 125 of a block's 128 places, and the 26th is asked with the next block
+BLOCKS = [QUERIES[:125], QUERIES[125:250], QUERIES[250:375], QUERIES[375:]]
 
 
 class Fake:
     """Answers by the length of the prompt, abstains now and then, notes what it was asked, can break down."""
 
-    def __init__(self, fail_at: int | None = None, name: str = "fake") -> None:
+    def __init__(self, fail_at: int | None = None, name: str = "fake", key: object = KEY, block: int = BLOCK) -> None:
         self.name = name
+        self.key = key
+        self.block = block
         self.asked: list[Query] = []
         self.num_calls = 0
         self._fail_at = fail_at
@@ -66,11 +79,11 @@ def parts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def uninterrupted(tmp_path: Path) -> bytes:
-    return written(sample(Fake(), QUERIES, parts=tmp_path / "other", key=KEY), tmp_path / "expected.parquet")
+    return written(sample(Fake(), QUERIES, parts=tmp_path / "other"), tmp_path / "expected.parquet")
 
 
 def test_answers_are_one_row_per_query_in_order(parts: Path) -> None:
-    answers = sample(Fake(), QUERIES, parts=parts, key=KEY)
+    answers = sample(Fake(), QUERIES, parts=parts)
     replies = [Fake().reply(query) for query in QUERIES]
     expected = pl.DataFrame(
         {
@@ -91,7 +104,7 @@ def test_answers_are_one_row_per_query_in_order(parts: Path) -> None:
 
 def test_every_query_is_asked_once(parts: Path) -> None:
     engine = Fake()
-    sample(engine, QUERIES, parts=parts, key=KEY)
+    sample(engine, QUERIES, parts=parts)
     assert engine.asked == QUERIES
     assert engine.num_calls == 4
 
@@ -101,17 +114,17 @@ def test_after_a_failure_only_the_missing_are_asked(
     parts: Path, uninterrupted: bytes, tmp_path: Path, blocks: int
 ) -> None:
     with pytest.raises(ConnectionError):
-        sample(Fake(fail_at=blocks), QUERIES, parts=parts, key=KEY)
+        sample(Fake(fail_at=blocks), QUERIES, parts=parts)
     second = Fake()
-    answers = sample(second, QUERIES, parts=parts, key=KEY)
-    assert second.asked == QUERIES[blocks * BLOCK :]
+    answers = sample(second, QUERIES, parts=parts)
+    assert second.asked == [query for block in BLOCKS[blocks:] for query in block]
     assert written(answers, tmp_path / "resumed.parquet") == uninterrupted
 
 
 def test_finished_work_is_not_asked_again(parts: Path, uninterrupted: bytes, tmp_path: Path) -> None:
-    sample(Fake(), QUERIES, parts=parts, key=KEY)
+    sample(Fake(), QUERIES, parts=parts)
     idle = Fake()
-    assert written(sample(idle, QUERIES, parts=parts, key=KEY), tmp_path / "again.parquet") == uninterrupted
+    assert written(sample(idle, QUERIES, parts=parts), tmp_path / "again.parquet") == uninterrupted
     assert idle.num_calls == 0
 
 
@@ -135,49 +148,50 @@ def missing(part: Path) -> None:
 def test_damaged_part_is_asked_again(
     parts: Path, uninterrupted: bytes, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    sample(Fake(), QUERIES, parts=parts, key=KEY)
+    sample(Fake(), QUERIES, parts=parts)
     damage(sorted(parts.rglob("*.parquet"))[1])
     again = Fake()
-    answers = sample(again, QUERIES, parts=parts, key=KEY)
-    assert again.asked == QUERIES[BLOCK : 2 * BLOCK]
+    answers = sample(again, QUERIES, parts=parts)
+    assert again.asked == BLOCKS[1]
     assert written(answers, tmp_path / "again.parquet") == uninterrupted
 
 
 def rewordings() -> list[Query]:
     first = QUERIES[0]
-    return [Query(first.item, first.variant_id, first.prompt + " ", first.options), *QUERIES[1:]]
+    return [Query(first.item, first.variant_id, first.prompt + " ", first.options, read), *QUERIES[1:]]
 
 
 def other_options() -> list[Query]:
     first = QUERIES[0]
-    return [Query(first.item, first.variant_id, first.prompt, [" no", " yes"]), *QUERIES[1:]]
+    return [Query(first.item, first.variant_id, first.prompt, (" no", " yes"), read), *QUERIES[1:]]
 
 
 @pytest.mark.parametrize(
-    ("engine", "queries", "key"),
+    ("engine", "queries"),
     [
-        (Fake(), QUERIES, ["other weights", 1.0]),
-        (Fake(), QUERIES, ["weights", 0.5]),
-        (Fake(name="other"), QUERIES, KEY),
-        (Fake(), QUERIES[:-1], KEY),
-        (Fake(), rewordings(), KEY),
-        (Fake(), other_options(), KEY),
+        (Fake(key=["other weights", 1.0]), QUERIES),
+        (Fake(key=["weights", 0.5]), QUERIES),
+        (Fake(name="other"), QUERIES),
+        (Fake(block=64), QUERIES),
+        (Fake(), QUERIES[:-1]),
+        (Fake(), rewordings()),
+        (Fake(), other_options()),
     ],
-    ids=["weights", "temperature", "annotator", "fewer", "wording", "options"],
+    ids=["weights", "temperature", "annotator", "blocks", "fewer", "wording", "options"],
 )
-def test_whatever_else_is_asked_is_asked_anew(parts: Path, engine: Fake, queries: list[Query], key: object) -> None:
-    sample(Fake(), QUERIES, parts=parts, key=KEY)
-    sample(engine, queries, parts=parts, key=key)
+def test_whatever_else_is_asked_is_asked_anew(parts: Path, engine: Fake, queries: list[Query]) -> None:
+    sample(Fake(), QUERIES, parts=parts)
+    sample(engine, queries, parts=parts)
     assert engine.asked == queries
 
 
 def test_progress_counts_resumed_queries_as_done(parts: Path) -> None:
     with pytest.raises(ConnectionError):
-        sample(Fake(fail_at=2), QUERIES, parts=parts, key=KEY)
+        sample(Fake(fail_at=2), QUERIES, parts=parts)
     told: list[tuple[int, int]] = []
-    sample(Fake(), QUERIES, parts=parts, key=KEY, progress=lambda done, total: told.append((done, total)))
+    sample(Fake(), QUERIES, parts=parts, progress=lambda done, total: told.append((done, total)))
     total = len(QUERIES)
-    assert told == [(BLOCK, total), (2 * BLOCK, total), (3 * BLOCK, total), (total, total)]
+    assert told == [(125, total), (250, total), (375, total), (total, total)]
 
 
 def test_engine_that_loses_a_reply_is_not_believed(parts: Path) -> None:
@@ -186,27 +200,117 @@ def test_engine_that_loses_a_reply_is_not_believed(parts: Path) -> None:
             return super().ask(queries)[:-1]
 
     with pytest.raises(ValueError, match="shorter"):
-        sample(Short(), QUERIES, parts=parts, key=KEY)
+        sample(Short(), QUERIES, parts=parts)
     assert not list(parts.rglob("*.parquet"))
 
 
 def test_discarded_parts_are_gone_and_may_be_gone_already(parts: Path) -> None:
-    sample(Fake(), QUERIES, parts=parts, key=KEY)
+    sample(Fake(), QUERIES, parts=parts)
     discard_parts(parts)
     assert not parts.exists()
     discard_parts(parts)
 
 
+def sizes(queries: Sequence[Query], block: int, parts: Path) -> list[list[str]]:
+    """Return the items of each block that is asked."""
+
+    class Noted(Fake):
+        def ask(self, queries: Sequence[Query]) -> list[Reply]:
+            blocks.append([query.item["item_id"] for query in queries])
+            return super().ask(queries)
+
+    blocks: list[list[str]] = []
+    engine = Noted(block=block)
+    sample(engine, queries, parts=parts)
+    assert engine.asked == list(queries)
+    return blocks
+
+
+def of_items(*counts: int) -> list[Query]:
+    return [
+        Query({"item_id": f"i{item}"}, str(n), f"{item} {n}", None, read)
+        for item, count in enumerate(counts)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "block", "expected"),
+    [
+        ((2, 2, 2), 4, ["i0 i0 i1 i1", "i2 i2"]),
+        ((2, 2, 2), 3, ["i0 i0", "i1 i1", "i2 i2"]),
+        ((1, 3, 1), 3, ["i0", "i1 i1 i1", "i2"]),
+        ((1, 2, 1), 3, ["i0 i1 i1", "i2"]),
+        # one item with more variants than a block holds is cut, and its rest goes with the next
+        ((5, 1), 2, ["i0 i0", "i0 i0", "i0 i1"]),
+        ((1, 5, 1), 3, ["i0", "i1 i1 i1", "i1 i1 i2"]),
+        ((1, 1, 1), 1, ["i0", "i1", "i2"]),
+        ((3,), 1, ["i0", "i0", "i0"]),
+        ((2, 1), 100, ["i0 i0 i1"]),
+    ],
+)
+def test_blocks_are_cut_at_items(parts: Path, counts: tuple[int, ...], block: int, expected: list[str]) -> None:
+    assert [" ".join(ids) for ids in sizes(of_items(*counts), block, parts)] == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(1, 6))
+def test_no_block_is_too_large_and_none_parts_an_item_that_fits(counts: list[int], block: int) -> None:
+    with TemporaryDirectory() as folder:
+        blocks = sizes(of_items(*counts), block, Path(folder))
+    assert all(1 <= len(ids) <= block for ids in blocks)
+    for one, other in pairwise(blocks):
+        if one[-1] == other[0]:
+            assert counts[int(one[-1][1:])] > block
+
+
+def test_item_that_fills_several_blocks_is_resumed_in_its_middle(parts: Path) -> None:
+    queries = of_items(1, 7, 1)
+    with pytest.raises(ConnectionError):
+        sample(Fake(fail_at=2, block=3), queries, parts=parts)
+    second = Fake(block=3)
+    assert sample(second, queries, parts=parts)["variant_id"].to_list() == [q.variant_id for q in queries]
+    assert second.asked == queries[4:]
+
+
+def test_unread_answers_are_counted_by_cause_the_most_frequent_first() -> None:
+    queries = of_items(7)
+    answers = pl.DataFrame(
+        {
+            "completion": ["hm", "", "hm", "yes", None, "as you like", "hm"],
+            "answer": [None, None, None, "0", None, None, None],
+        }
+    )
+    causes = unread(answers, queries)
+    assert causes == {"refuses": 3, "empty": 1, "no completion": 1, "abstained": 1}
+    assert next(iter(causes)) == "refuses"
+
+
+def test_what_was_read_is_not_counted_even_where_its_text_says_nothing() -> None:
+    answers = pl.DataFrame({"completion": ["", None], "answer": ["1", "0"]})
+    assert unread(answers, of_items(2)) == {}
+
+
+@pytest.mark.parametrize("mode", ["choice", "generate"])
 def test_model_that_was_interrupted_writes_the_same_bytes(
     tiny_model: Any,
     tiny_tokenizer: Any,
-    tiny_task: Task,
+    tiny_prompting: Prompting,
     tiny_items: pl.DataFrame,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mode: Any,
 ) -> None:
-    monkeypatch.setattr("labelrel.supervise.sample.BLOCK", 8)
-    queries = list(query_variants(tiny_task, tiny_items, 3))
+    queries = list(query_variants(tiny_prompting, tiny_items, 3))
+    supervisor = Supervisor(tiny_model, tiny_tokenizer, "tiny", "weights")
+    asking = Asking(
+        mode=mode,
+        temperature=1.0,
+        seed=0,
+        max_new_tokens=6,
+        cache=tmp_path,
+        supervisor=lambda: supervisor,
+        model="tiny",
+    )
 
     class Mortal(TransformersEngine):
         lives = 3
@@ -218,12 +322,12 @@ def test_model_that_was_interrupted_writes_the_same_bytes(
             return super().ask(queries)
 
     def engine(lives: int) -> Mortal:
-        made = Mortal(Decoder(tiny_model), tiny_tokenizer, name="tiny", temperature=1.0, seed=0)
-        made.lives = lives
+        made = Mortal(supervisor, asking)
+        made.lives, made.block = lives, 8  # two items and a bit: five blocks of 6 and one more
         return made
 
-    whole = sample(engine(99), queries, parts=tmp_path / "whole", key=KEY)
+    whole = sample(engine(99), queries, parts=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        sample(engine(2), queries, parts=tmp_path / "parts", key=KEY)
-    resumed = sample(engine(3), queries, parts=tmp_path / "parts", key=KEY)
+        sample(engine(2), queries, parts=tmp_path / "parts")
+    resumed = sample(engine(4), queries, parts=tmp_path / "parts")
     assert written(resumed, tmp_path / "a.parquet") == written(whole, tmp_path / "b.parquet")

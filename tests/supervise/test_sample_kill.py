@@ -16,14 +16,17 @@ from pathlib import Path
 
 from labelrel.files import write_table
 from labelrel.supervise.engines import Reply, draw
-from labelrel.supervise.sample import BLOCK, discard_parts, sample
+from labelrel.supervise.sample import discard_parts, sample
 from labelrel.supervise.variants import Query
+from labelrel.tasks import Reading
 
 folder, hang_at = Path(sys.argv[1]), int(sys.argv[2])
 
 
 class Slow:
     name = "slow"
+    block = 128
+    key = "key"
     calls = 0
 
     def ask(self, queries):
@@ -39,10 +42,10 @@ class Slow:
 
 
 queries = [
-    Query({"item_id": f"i{n // 5}"}, str(n % 5), f"Question {n // 5} in wording {n % 5}:", [" yes", " no"])
-    for n in range(4 * BLOCK + 7)
+    Query({"item_id": f"i{n // 5}"}, str(n % 5), f"Question {n // 5} in wording {n % 5}:", (" yes", " no"), Reading)
+    for n in range(4 * 125 + 7)
 ]
-answers = sample(Slow(), queries, parts=folder / "parts", key="key")
+answers = sample(Slow(), queries, parts=folder / "parts")
 write_table(folder / "answers.parquet", answers)
 discard_parts(folder / "parts")
 """
@@ -82,7 +85,7 @@ def test_killed_process_goes_on_and_writes_the_same_bytes(tmp_path: Path) -> Non
         process.wait(timeout=60)
     assert not (killed / "answers.parquet").exists()
     before = asked(killed)
-    assert before == asked(whole)[: 2 * 128]
+    assert before == asked(whole)[: 2 * 125]  # blocks of 128 are cut at items of 5
 
     assert start(killed, NEVER).wait(timeout=120) == 0
     assert asked(killed) == asked(whole)  # the finished blocks once, the rest now, nothing twice
