@@ -9,6 +9,7 @@ from typing import Any
 
 PICTURES = ("entropy", "reliability", "risk_coverage", "calibration", "positions")
 PAPER = ("hellaswag", "mmlu", "ethics_commonsense", "gsm8k")
+DASH = "\u2013"
 TEXT = Path(__file__).parent / "results_text.md"
 """What people wrote about the numbers, with `{{ name }}` where a table or a number goes."""
 
@@ -48,7 +49,8 @@ def write_page(result: Found, work: Path, docs: Path) -> None:
 def gap_table(experiments: Sequence[Found]) -> str:
     """Floor, ceiling and the gap between them, and how much the votes say."""
     lines = [
-        "| task | weak → strong | test items | floor | ceiling | gap [95 %] | weak labels right | unanimous | AUROC of entropy |",
+        "| task | weak → strong | test items | floor | ceiling | gap [95 %] | weak labels right | unanimous "
+        "| AUROC of entropy |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for e in experiments:
@@ -93,15 +95,17 @@ def method_table(e: Found) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in e["rows"]:
-        pgr = f"{row['pgr']:.2f} {interval(row['pgr_lo'], row['pgr_hi'], '.2f')}" if row["pgr"] is not None else "–"
+        pgr = f"{row['pgr']:.2f} {interval(row['pgr_lo'], row['pgr_hi'], '.2f')}" if row["pgr"] is not None else DASH
         naive = (
             f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
             if row["diff_naive"] is not None
-            else "–"
+            else DASH
         )
         lines.append(
-            f"| `{row['method']}` | {row['role']} | {number(row['kept_fraction'], 2)} | {number(row['label_accuracy'])} "
-            f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} | {pgr} | {naive} |"
+            f"| `{row['method']}` | {row['role']} | {number(row['kept_fraction'], 2)} "
+            f"| {number(row['label_accuracy'])} "
+            f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} "
+            f"| {pgr} | {naive} |"
         )
     if any(row["pgr_reason"] for row in e["rows"]):
         lines += ["", f"PGR is undefined here: {next(r['pgr_reason'] for r in e['rows'] if r['pgr_reason'])}."]
@@ -211,7 +215,7 @@ def short(model: str) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a share, or a dash where it is not defined."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float) -> str:

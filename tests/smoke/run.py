@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE.parents[1]))
+
+from benchmarks.dvc_project import dvc, make_project  # noqa: E402  (found from there)
 
 
 def main() -> None:
@@ -25,51 +26,23 @@ def main() -> None:
         fail("name the folder to run in: python tests/smoke/run.py build/smoke")
     folder = Path(sys.argv[1]).resolve()
     started = time.monotonic()
-    environment = make_project(folder)
-    dvc(folder, environment, "repro")
+    environment = fresh_project(folder)
+    if code := dvc(folder, environment, "repro"):
+        fail(f"`dvc repro` ended with exit code {code}")
     check_table(folder)
     check_adapters(folder)
     check_runs(folder)
-    if dvc(folder, environment, "status", "--quiet", may_fail=True):
+    if dvc(folder, environment, "status", "--quiet"):
         fail("`dvc repro` has just run and `dvc status` still finds something to do")
     print(f"smoke: all well after {time.monotonic() - started:.0f} s; the project is in {sys.argv[1]}", flush=True)
 
 
-def make_project(folder: Path) -> dict[str, str]:
+def fresh_project(folder: Path) -> dict[str, str]:
     """Make the folder a project of its own and return the environment to run in."""
     if folder.exists() and not (folder / "params.yaml").is_file() and any(folder.iterdir()):
         fail(f"{folder} is not empty and no earlier smoke run; it is not removed")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    shutil.copy(HERE / "params.yaml", folder)
-    # stages depend on the code; this copy is also what runs, so that what DVC records is true
-    shutil.copytree(ROOT / "labelrel", folder / "labelrel", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    # a store of the user's own, or a DVC repository around this one, is none of this run's business
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-        environment.pop(name, None)
-    if shutil.which("labelrel", path=environment["PATH"]) is None:
-        fail("the command `labelrel` is not on PATH; install the package first (`make smoke` does)")
-    dvc(folder, environment, "init", "--no-scm", "--quiet", "--force")
-    return environment
-
-
-def dvc(folder: Path, environment: dict[str, str], *arguments: str, may_fail: bool = False) -> int:
-    print(f"smoke: dvc {' '.join(arguments)}", flush=True)
-    code = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False
-    ).returncode
-    if code and not may_fail:
-        fail(f"`dvc {' '.join(arguments)}` ended with exit code {code}")
-    return code
+    return make_project(folder, (HERE / "params.yaml").read_text(encoding="utf-8"))
 
 
 def check_table(folder: Path) -> None:
