@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from labelrel.plugin import Params
 from labelrel.supervise.engines import Asking, Reply, draw, engine
 from labelrel.supervise.openai_requests import Body, Completion, Requests, Server
 from labelrel.supervise.response_cache import ResponseCache
+from labelrel.supervise.seeds import derived_seed
 from labelrel.supervise.variants import Query
 
 CACHE = "openai-replies.sqlite"
@@ -184,12 +184,6 @@ class OpenAIEngine:
         if self._params.stop is not None:
             return self._params.stop
         return ["\n"] if self._params.api == "completions" else []
-
-
-def derived_seed(seed: int, query: Query) -> int:
-    """Return the seed of one query, in [0, 2^31): a hash, so that a rerun asks for the very same."""
-    key = "\x1f".join([str(seed), str(query.item["item_id"]), query.variant_id]).encode()
-    return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
 
 
 def _one_token_each(options: Sequence[str]) -> bool:
