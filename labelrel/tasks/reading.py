@@ -15,6 +15,7 @@ from labelrel.tasks.base import Reading
 CAUSES = ("empty", "refuses", "names no option", "names several options", "no number", "unclear number")
 
 _WINDOW = 400  # characters in which a letter or a word of judgement has to come; models go on for ever
+_LONGEST_LINE = 10_000
 
 _BREAKS = re.compile(r"(?:[\s;:!?()\"\u2014]|[.,](?!(?<=[0-9].)[0-9]))+")
 _NOT_WORD = re.compile(r"(?:(?!(?<=[0-9])\.[0-9])[\W_])+")  # 1.5 and 15 are not the same
@@ -31,7 +32,8 @@ def read_choice(choices: Sequence[str], completion: str) -> Reading:
 
     Case, accents, punctuation, blanks and a leading "the" do not matter, but for the point and the
     minus of a number. Whole words do: "Nigeria" does not name Niger. The longest of several
-    matching choices wins; where two read the same ("x+1", "x-1"), the one that is there to the letter.
+    matching choices wins; where two read the same ("x+1", "x-1"; "Bb", "bb"), the one that is there to the
+    letter.
 
     Args:
         choices: the texts of the choices.
@@ -56,7 +58,7 @@ def read_choice(choices: Sequence[str], completion: str) -> Reading:
     named = [(len(key), index) for index, key in enumerate(keys) if key and len(key) in ends and heard.startswith(key)]
     best = [index for length, index in named if length == max(named)[0]]
     if len(best) > 1:
-        best = _to_the_letter({index: choices[index] for index in best}, completion) or best
+        best = _to_the_letter({index: choices[index] for index in best}, completion)
     if len(best) == 1:
         return Reading(str(best[0]))
     return Reading(None, "names several options") if best else _nothing(completion, "names no option")
@@ -78,15 +80,20 @@ def _all_words(text: str) -> list[str]:
 
 
 def _to_the_letter(choices: dict[int, str], completion: str) -> list[int]:
-    """Return the indices of the longest choice that a completion begins with, marks included."""
-    spoken = " ".join(completion.casefold().split()).lstrip("\"'*_`")
-    exact = {index: " ".join(choice.casefold().split()).rstrip(".") for index, choice in choices.items()}
-    found = {
-        index: len(key)
-        for index, key in exact.items()
-        if spoken.startswith(key) and not re.match(r"\w|[.,/^%][0-9]|%", spoken[len(key) :])
-    }
-    return [index for index, length in found.items() if length == max(found.values())]
+    """Return the indices of the longest choices that a completion begins with, marks and, if need be, case included."""
+    best = list(choices)
+    for fold in (str.casefold, str):
+        spoken = " ".join(fold(completion).split()).lstrip("\"'*_`")
+        exact = {index: " ".join(fold(choices[index]).split()).rstrip(".") for index in best}
+        found = {
+            index: len(key)
+            for index, key in exact.items()
+            if spoken.startswith(key) and not re.match(r"\w|[.,/^%][0-9]|%", spoken[len(key) :])
+        }
+        best = [index for index, length in found.items() if length == max(found.values())] or best
+        if len(best) == 1:
+            break
+    return best
 
 
 _LETTER = r"(?P<{0}>[A-Z])(?:[)\]}}*_:;?!>]|[\"'.,](?!\w)|\s*$|\s*\n)"  # as an answer, not as a word
@@ -241,7 +248,7 @@ def read_text(completion: str) -> Reading:
 
 
 def _first_line(completion: str) -> str:
-    lines = completion.lstrip().splitlines()
+    lines = completion.lstrip()[:_LONGEST_LINE].splitlines()
     return lines[0] if lines else ""
 
 
