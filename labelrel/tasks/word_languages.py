@@ -2,8 +2,9 @@
 
 Items are made from the Unicode CLDR tables in the package Babel: the words for weekdays, months,
 countries, languages and units of measure. Each of the languages has a word for each of these things, so it
-is known which others spell it in the same way, or nearly: they are no options. A word that two languages have,
-or English, is not asked. One wrong option is a relative of the right one where there is one left.
+is known which others spell it nearly the same: they are no options. A word that two languages have for
+whatever thing, or that English has, is not asked. One wrong option is a relative of the right one where
+there is one left.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ FAMILIES = {
 }
 
 
-def _words(locale: str) -> list[tuple[str, str, str]]:
-    """Return (locale, thing, word) of everything that there is a word for."""
+def _words(locale: str) -> list[tuple[str, str | None, str]]:
+    """Return (locale, thing, word) of everything that there is a word for, null for a thing that is not asked."""
+    from babel import Locale
     from babel.units import format_unit
 
-    things = [(f"{family}-{code}", name) for family, code, name in cldr_names(locale)]
-    things += [(unit, format_unit(5, unit, locale=locale).strip("5 \u00a0")) for unit in UNITS]
-    return [(locale, thing, word) for thing, word in things]
+    tables = Locale.parse(locale)
+    asked = [(f"{family}-{code}", name) for family, code, name in cldr_names(locale)]
+    asked += [(unit, format_unit(5, unit, locale=locale).strip("5 \u00a0")) for unit in UNITS]
+    rest = [(None, name) for table in (tables.territories, tables.languages) for name in table.values()]
+    return [(locale, thing, word) for thing, word in (*asked, *rest)]
 
 
 @cache
@@ -64,6 +68,7 @@ def options() -> dict[str, pl.DataFrame]:
     asked = (
         every.filter(
             pl.col("locale").n_unique().over("key") == 1,
+            pl.col("thing").is_not_null(),
             pl.col("locale") != "en",
             pl.col("subject").str.contains(r"^[\p{Latin}\p{M}]{3,}$"),
         )
