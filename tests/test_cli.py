@@ -90,7 +90,8 @@ def write_answers(*ids: str) -> None:
 def test_the_commands_there_are():
     assert COMMANDS == [
         "score", "agree", "diff", "export",
-        "prepare", "fetch", "supervise", "sample", "select", "align", "report", "methods", "tasks", "ui",
+        "prepare", "fetch", "supervise", "sample", "paraphrase", "select", "align", "report",
+        "methods", "tasks", "engines", "profile", "ui",
     ]  # fmt: skip
 
 
@@ -119,6 +120,7 @@ def test_bare_call_shows_help_and_version_the_version():
         ("align",),
         ("prepare", "--seed", "-1"),
         ("ui", "--port", "0"),
+        ("paraphrase", "--count", "0"),
     ],
 )
 def test_wrong_use_exits_with_2(arguments):
@@ -305,7 +307,7 @@ def test_params_of_another_folder_are_another_project(tmp_path):
 # --- params.yaml ---------------------------------------------------------------------------------
 
 
-WITHOUT_PROJECT = ("agree", "diff", "export", "fetch", "methods", "tasks", "ui")
+WITHOUT_PROJECT = ("agree", "diff", "engines", "export", "fetch", "methods", "profile", "tasks", "ui")
 
 
 @pytest.mark.parametrize("name", [c for c in COMMANDS if c not in WITHOUT_PROJECT])
@@ -341,6 +343,16 @@ def test_every_mistake_in_params_is_told_at_once():
         (lambda d: d["align"].update(model="./nowhere"), "align.model: no such model folder: ./nowhere"),
         (lambda d: d["supervise"].update(model="gguf:no.gguf"), "supervise.model: no such file: no.gguf"),
         (lambda d: d["select"]["filter"].update(quantile=2), "select.filter.quantile must lie in [0, 1], got 2"),
+        (lambda d: d["sample"].update(engine="transformer"), "unknown engine 'transformer' in sample.engine; did you"),
+        (lambda d: d["sample"].update(options={"x": 1}), "unknown key sample.options.x; it has no parameters"),
+        (lambda d: d["prepare"].update(options={"x": 1}), "unknown key prepare.options.x; it has no parameters"),
+        (
+            lambda d: d["prompt"].update(vary="order"),
+            "prompt.vary is 'order', but task 'world_facts' has",
+        ),
+        (lambda d: d["prompt"].update(answer="letter"), "prompt.answer 'letter' needs prompt.options 'listed'"),
+        (lambda d: d["prompt"].update(templates=["Q"]), "prompt.templates: 'Q' must hold {question} exactly once"),
+        (lambda d: d["prepare"].update(paraphrases="no.csv"), "no.csv (prepare.paraphrases); `labelrel paraphrase`"),
         (lambda d: d["prepare"]["sizes"].update(w2s=10**7), "lower the sizes"),
         (lambda d: d["prepare"].update(source="x"), "prepare.source must be null, got 'x'"),
     ],
@@ -411,6 +423,42 @@ def test_score_of_the_project_to_another_place():
     write_answers("a")
     run("score", "-o", "mine.parquet", "-q")
     assert Path("mine.parquet").is_file()
+
+
+def test_select_words_labels_as_the_prompt_section_says():
+    def listed(document: dict[str, Any]) -> None:
+        document["prompt"].update(options="listed", answer="letter")
+        document["score"].update(methods=["share"])
+        document["select"].update(methods=["majority"])
+
+    write_params(listed)
+    write_items(item("a", choices=["yes", "no"]), path="data/items.parquet")
+    write_answers("a")
+    run("score", "-q")
+    run("select", "--rule", "majority", "-q")
+    (row,) = pl.read_parquet("data/training/majority.parquet").iter_rows(named=True)
+    assert (row["prompt"], row["target"]) == ("Question: ?\nA. yes\nB. no\nAnswer:", " A")
+
+
+def test_more_variants_than_wordings_are_refused_before_anybody_is_asked():
+    write_params()
+    run("prepare", "-q")
+    assert "99 variants are asked for, but task 'world_facts' has" in mistake("sample", "--variants", "99")
+
+
+def test_paraphrase_calls_the_stage_with_what_is_given(monkeypatch):
+    write_params()
+    asked = []
+    monkeypatch.setattr(
+        pipeline, "paraphrase", lambda project, **options: asked.append((project.config.sample.engine, options)) or {}
+    )
+    run("paraphrase")
+    run("paraphrase", "--count", "2", "-o", "mine.csv", "-q")
+    assert asked == [
+        ("transformers", {"count": 4, "out": None, "quiet": False}),
+        ("transformers", {"count": 2, "out": Path("mine.csv"), "quiet": True}),
+    ]
+    assert "unknown engine 'nobody' in sample.engine" in mistake("paraphrase", "--engine", "nobody")
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -488,7 +536,13 @@ def test_json_is_one_document_and_nothing_else():
     assert json.loads(run("score", "votes.csv", *OWN, "-o", "s.csv", "--json").stdout)["out"] == "s.csv"
     listing = json.loads(run("methods", "--json").stdout)
     assert {row["name"] for row in listing["selection rules"]} >= {"filter", "ceiling"}
-    assert [row["name"] for row in json.loads(run("tasks", "--json").stdout)["tasks"]] == ["world_facts"]
+    from labelrel.supervise import engines
+    from labelrel.tasks import tasks
+
+    assert [row["name"] for row in json.loads(run("tasks", "--json").stdout)["tasks"]] == tasks.names()
+    assert [row["name"] for row in json.loads(run("engines", "--json").stdout)["engines"]] == engines.names()
+    assert {row["name"] for row in json.loads(run("profile", "--json").stdout)["profiles"]} >= {"quick", "paper"}
+    assert json.loads(run("profile", "quick", "-o", "quick.yaml", "--json").stdout)["out"] == "quick.yaml"
 
 
 def test_json_of_several_seeds_is_one_document_too(monkeypatch):
@@ -527,7 +581,12 @@ def test_listings_name_everything_that_is_registered():
     assert [line.split()[0] for line in text.splitlines() if line.startswith("  ")] == [
         "name", *methods, "name", *rules,
     ]  # fmt: skip
-    assert "world_facts" in run("tasks").stdout
+    from labelrel.supervise import engines
+    from labelrel.tasks import tasks
+
+    for command, known in (("tasks", tasks), ("engines", engines)):
+        listed = [line.split()[0] for line in run(command).stdout.splitlines() if line.startswith("  ")]
+        assert listed == ["name", *known]
 
 
 def test_ui_without_a_store_says_what_to_run(monkeypatch):

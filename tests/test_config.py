@@ -111,6 +111,11 @@ def test_every_mistake_is_told_at_once(problems, document):
     ("section", "key", "default"),
     [
         ("prepare", "source", "null"),
+        ("prepare", "options", "{}"),
+        ("prepare", "paraphrases", "null"),
+        ("prompt", "options", "hidden"),
+        ("prompt", "templates", "null"),
+        ("sample", "mode", "choice"),
         ("align", "lora", "{alpha: 32.0, dropout: 0.0, rank: 16}"),
         ("prepare", "task", "world_facts"),
         ("sample", "splits", "[w2s, gold_dev]"),
@@ -138,6 +143,12 @@ def test_missing_key_without_a_default_says_none(problems, document):
         ("base", "threads", 0),
         ("prepare", "sizes", 5),
         ("prepare", "sizes", {"weak_train": 0, "w2s": 1, "gold_dev": 1, "test": 1}),
+        ("prepare", "options", 5),
+        ("prompt", "options", "shown"),
+        ("prompt", "answer", "number"),
+        ("prompt", "vary", "nothing"),
+        ("prompt", "templates", []),
+        ("prompt", "templates", "{question}"),
         ("supervise", "epochs", 0),
         ("supervise", "learning_rate", float("inf")),
         ("supervise", "top_layers", 0),
@@ -145,6 +156,9 @@ def test_missing_key_without_a_default_says_none(problems, document):
         ("sample", "temperature", -0.1),
         ("sample", "temperature", float("nan")),
         ("sample", "splits", []),
+        ("sample", "mode", "guess"),
+        ("sample", "options", ["base_url"]),
+        ("sample", "max_new_tokens", 0),
         ("score", "methods", []),
         ("score", "methods", "entropy"),
         ("score", "protocol", "papers"),
@@ -162,6 +176,37 @@ def test_impossible_value_is_told_with_its_place_and_what_was_given(problems, do
     message = problems(document)
     assert message.startswith(f"{section}.{key}")
     assert ", got " in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"answer": "letter"},
+            "prompt.answer 'letter' needs prompt.options 'listed': a letter means nothing unlisted",
+        ),
+        (
+            {"templates": ["{question}", "What?"]},
+            "prompt.templates: 'What?' must hold {question} exactly once",
+        ),
+        (
+            {"options": "listed", "templates": ["{question} {question}"]},
+            "prompt.templates: '{question} {question}' must hold {question} and {options} exactly once",
+        ),
+        (
+            {"templates": ["{question} "]},
+            "prompt.templates: '{question} ' ends in a blank; answers bring theirs",
+        ),
+    ],
+)
+def test_settings_of_a_prompt_that_do_not_fit_together(problems, document, settings, message):
+    document["prompt"] |= settings
+    assert problems(document) == message
+
+
+def test_templates_of_ones_own(load, document):
+    document["prompt"] |= {"options": "listed", "templates": ["{question}\n{options}\nSo {x}:"]}
+    assert load(document).prompt.templates == ["{question}\n{options}\nSo {x}:"]
 
 
 def test_only_the_sections_needed_must_be_there(load, problems, document):

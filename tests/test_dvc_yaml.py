@@ -185,12 +185,23 @@ def test_a_parameter_of_a_method_touches_only_its_select_stage(method):
     assert rerun_by(f"select.{method}") == {f"select@{method}"}
 
 
+WORDED = {"supervise", "sample"} | {n for n in EXPANDED if n.startswith(("select@", "align@"))}
+
+
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
         ("report.bootstrap", {"report"}),
         ("score.temperature", {"score"}),
         ("sample.temperature", {"sample"}),
+        ("sample.variants", {"sample"}),
+        ("sample.engine", {"fetch", "supervise", "sample"}),  # another engine may need no supervisor, and has its floor
+        ("sample.options", {"supervise", "sample"}),
+        ("sample.mode", {"supervise", "sample"}),
+        ("prompt.vary", WORDED),
+        ("prompt.templates", WORDED),
+        ("prepare.options", {"prepare"}),
+        ("prepare.paraphrases", {"prepare"}),
         ("prepare.sizes.w2s", {"prepare"}),
         ("supervise.epochs", {"supervise"}),
         ("supervise.model", {"fetch", "supervise", "sample"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from labelrel.errors import ConfigError
+from labelrel.plugin import Params
 from labelrel.project import Project, open_project
+from labelrel.supervise import EngineKind, engines
+from labelrel.tasks import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,6 +95,68 @@ def test_all_names_that_nobody_knows_are_told_at_once(opened, document, tmp_path
     ):
         assert words in message
     assert "\n" not in message
+
+
+def test_options_that_engine_or_task_does_not_have_are_told_with_all_the_rest(opened, document, monkeypatch):
+    class Mine(Params):
+        base_url: str
+        retries: int = 3
+
+    kind = EngineKind(name="mine", function=lambda asking, params: None, params=Mine, tuned=False)
+    monkeypatch.setitem(engines._entries, "mine", kind)
+    document["sample"] |= {"engine": "mine", "options": {"retry": 1, "retries": "many"}}
+    document["prepare"]["options"] = {"column": "x"}
+    document["align"]["model"] = "smollm2"
+    with pytest.raises(ConfigError) as caught:
+        opened(document)
+    message = str(caught.value)
+    for words in (
+        "unknown key sample.options.retry; did you mean 'retries'?",
+        "sample.options.retries is wrong: input should be a valid integer, got 'many'",
+        "sample.options.base_url is wrong: field required",
+        "unknown key prepare.options.column; it has no parameters",
+        "align.model: unknown model 'smollm2'",
+    ):
+        assert words in message
+    assert "\n" not in message
+    document["sample"]["options"] = {"base_url": "http://localhost"}
+    document["prepare"]["options"] = {}
+    document["align"]["model"] = "smollm2-135m"
+    assert opened(document).config.sample.options == {"base_url": "http://localhost"}
+
+
+def test_options_of_a_name_nobody_knows_are_not_judged(opened, document):
+    document["sample"] |= {"engine": "openaii", "options": {"anything": 1}}
+    with pytest.raises(ConfigError, match="unknown engine 'openaii'") as caught:
+        opened(document)
+    assert "sample.options" not in str(caught.value)
+
+
+def test_order_needs_options_that_are_listed(opened, document):
+    document["prompt"]["vary"] = "order"
+    with pytest.raises(
+        ConfigError,
+        match=r"prompt\.vary is 'order', but task 'world_facts' has an order only where prompt\.options is 'listed'",
+    ):
+        opened(document)
+    document["prompt"]["options"] = "listed"
+    assert opened(document).config.prompt.vary == "order"
+
+
+def test_order_of_answer_words_needs_no_list(opened, document, monkeypatch):
+    binary = replace(tasks.get("world_facts"), name="binary", orders=lambda item: [])
+    monkeypatch.setitem(tasks._entries, "binary", binary)
+    document["prompt"]["vary"] = "order"
+    document["prepare"]["task"] = "binary"
+    assert opened(document).config.prompt.vary == "order"
+
+
+def test_order_of_a_task_nobody_knows_is_told_once(opened, document):
+    document["prompt"]["vary"] = "order"
+    document["prepare"]["task"] = "word_facts"
+    with pytest.raises(ConfigError, match="unknown task 'word_facts'") as caught:
+        opened(document)
+    assert "prompt.vary" not in str(caught.value)
 
 
 def test_a_rule_that_reads_a_method_nobody_computes(opened, document):
