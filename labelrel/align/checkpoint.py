@@ -8,6 +8,7 @@ convenience: one that is damaged is not used, one that cannot be written stops n
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -133,7 +134,7 @@ class Checkpoint:
         """
         self._clean()
         self._next = time.monotonic() + _FIRST_SECONDS
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # False as well where the folder may not be entered
             return
         try:
             state.restore(self._read())
