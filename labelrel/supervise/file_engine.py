@@ -180,15 +180,14 @@ def _said_in(params: FileParams, table: pl.DataFrame) -> tuple[str | None, str |
 
 def _of_one(params: FileParams, table: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     who = table[str(params.annotator_col)].cast(pl.String)
-    there = sorted(who.drop_nulls().unique().to_list())
-    if params.annotator is None and len(there) == 1:
-        return table.filter(who == there[0]), there[0]
-    if params.annotator not in there:
-        wish = "name one" if params.annotator is None else f"there is no '{params.annotator}'"
+    there: list[str] = sorted(who.drop_nulls().unique().to_list())
+    name = there[0] if params.annotator is None and len(there) == 1 else params.annotator
+    if name is None or name not in there:
+        wish = "name one" if name is None else f"there is no '{name}'"
         raise InputError(
             f"{params.path} has answers of {len(there)} annotators ({some(there)}): {wish} in sample.options.annotator."
         )
-    return table.filter(who == params.annotator), params.annotator
+    return table.filter(who == name), name
 
 
 @engine("file", FileParams, tuned=False)

@@ -176,7 +176,7 @@ class Requests:
                 trouble, asked = f"no answer within {self._server.timeout:g} s", None
             except self._openai.APIConnectionError as error:
                 reason = " ".join(str(error.__cause__ or error).split())
-                trouble, asked = self._server.clean(reason or "the connection broke off"), None
+                trouble, asked = self._server.clean(reason.rstrip(".") or "the connection broke off"), None
             except ValueError:
                 trouble, asked = "an answer that breaks off", None
             else:
@@ -245,7 +245,7 @@ class Requests:
                 f"what the server at {self._server.base_url} answers is no completion: {shown!r}; check "
                 "sample.options.base_url, which ends in /v1 for most servers."
             ) from None
-        if "logprobs" in sent and not tokens and text:
+        if "logprobs" in sent and not tokens and text and self.gives_logprobs:
             self._learn(0, "it leaves them out")
         return Completion(text or "", sum(tokens) if tokens else None, tops)
 

@@ -19,7 +19,7 @@ from labelrel.supervise.response_cache import ResponseCache
 from labelrel.supervise.seeds import derived_seed
 from labelrel.supervise.variants import Query
 
-CACHE = "openai-replies.sqlite"
+CACHE = "replies.sqlite"
 
 _BLOCK = 256
 _ONE_TOKEN = 5

@@ -199,6 +199,13 @@ def test_a_server_that_leaves_logprobs_out_is_read(server, tmp_path, capsys):
     assert len(server.bodies) == 21
 
 
+def test_what_is_left_out_is_told_once(server, tmp_path, capsys):
+    server.seconds = 0.05
+    says(server, " Rome")
+    open_engine(server, asking(tmp_path), concurrency=8).ask(questions(20))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_logprobs_can_be_left_unasked(server, tmp_path):
     says(server, " D")
     open_engine(server, asking(tmp_path, "choice"), logprobs=False).ask([letter_query("q")])
