@@ -23,7 +23,7 @@ _UNITS = """
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SMALL = {word: n for n, word in enumerate(_UNITS)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_ALONE = {"half": Fraction(1, 2), "twice": 2, "double": 2, "thrice": 3, "triple": 3, "dozen": 12}
+_ALONE = {"half": "1/2", "twice": "2", "double": "2", "thrice": "3", "triple": "3", "dozen": "12"}
 
 _DIGITS = re.compile(
     r"(?:(?<![\w.,])[-\u2212])?[$€£¥]?(?<![A-Za-z])(?:[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?"
