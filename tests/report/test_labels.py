@@ -100,11 +100,9 @@ def test_reliability_is_weighted_by_votes(items: pl.DataFrame, scores: pl.DataFr
 
 
 def test_labels_that_nobody_voted_for_are_no_answers(items: pl.DataFrame, scores: pl.DataFrame) -> None:
-    chosen = scores.head(1).with_columns(
-        answer=pl.lit("3"), num_votes=pl.lit(0, pl.Int64), reliability=pl.lit(None, pl.Float64)
-    )
-    votes = with_gold(pl.concat([scores, chosen]), items)
-    assert (3, 0) not in {(a, g) for a, g, *_ in reliability_cells(votes).iter_rows()}
+    nobody = scores.head(1).with_columns(answer=pl.lit("3"), num_votes=pl.lit(0, pl.Int64))
+    cells = reliability_cells(with_gold(pl.concat([scores, nobody]), items))
+    assert (3, 0) not in {(a, g) for a, g, *_ in cells.iter_rows()}
 
 
 def test_open_items_have_right_and_wrong_answers_instead_of_cells(items: pl.DataFrame, scores: pl.DataFrame) -> None:
@@ -146,6 +144,16 @@ def test_diagram_keeps_ties_whole_and_counts_them(weak: pl.DataFrame) -> None:
     # Wilson: (2/3 + z²/6 ± z sqrt(2/9/3 + z²/36)) / (1 + z²/3) with z = 1.96
     assert found.bins["low"][1] == pytest.approx(0.2077, abs=1e-4)
     assert found.bins["high"][1] == pytest.approx(0.9385, abs=1e-4)
+
+
+def test_bins_of_a_diagram_are_of_equal_size() -> None:
+    quality = [(n / 100) ** 3 for n in range(100)]  # bins of equal width would hold 47, 12, … labels
+    labels = pl.DataFrame(
+        {"method": "p", "label_quality": [*quality, None], "correct": [n % 2 == 0 for n in range(101)]}
+    )
+    found = diagram(labels, "p", confidence=0.95)
+    assert found.bins["num_labels"].to_list() == [10] * 10
+    assert found.ece == pytest.approx(sum(abs(0.5 - sum(quality[k : k + 10]) / 10) for k in range(0, 100, 10)) / 10)
 
 
 def test_examples_are_wrong_labels_in_words(weak: pl.DataFrame) -> None:
