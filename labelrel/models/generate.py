@@ -18,6 +18,8 @@ from transformers import DynamicCache
 from labelrel.errors import InputError, some
 from labelrel.models.memory import in_batches
 
+_WORTH_SHARING = 8  # tokens: below, the forward pass of its own costs more than it saves
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -128,12 +130,19 @@ def _write(
     the slowest is. A step costs the same in both.
     """
     device = model.device
-    length = max(len(row) for row in prompts)
-    input_ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in prompts], device=device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in prompts], device=device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    padded = any(len(row) < length for row in prompts)
     cache = DynamicCache(config=model.config)
+    shared = _shared_length(prompts, max_new_tokens, model.config.get_text_config())
+    if shared:
+        prefix = torch.tensor([list(prompts[0][:shared])], device=device)
+        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(prompts))
+    rests = [list(row[shared:]) for row in prompts]
+    length = max(len(rest) for rest in rests)
+    padded = any(len(rest) < length for rest in rests)
+    input_ids = torch.tensor([[0] * (length - len(rest)) + rest for rest in rests], device=device)
+    seen = [[1] * shared + [0] * (length - len(rest)) + [1] * len(rest) for rest in rests]
+    mask = torch.tensor(seen, device=device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:]
     written: list[tuple[list[int], list[float]]] = [([], []) for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch goes on from
     for step in range(max_new_tokens):
@@ -162,6 +171,18 @@ def _write(
             rows = [rows[at] for at in keep]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
     return written
+
+
+def _shared_length(prompts: Sequence[Sequence[int]], max_new_tokens: int, config: Any) -> int:
+    """Return how many first tokens all prompts share and may be run once for all; 0 where it is not worth it."""
+    window = getattr(config, "sliding_window", None)
+    # the padding lies between the shared tokens and the others, and a window counts it
+    if len(prompts) == 1 or (window and max(len(row) for row in prompts) + max_new_tokens > window):
+        return 0
+    first, last = min(prompts), max(prompts)  # all others lie between them, so they share what these two do
+    same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    shared = min(same, min(len(row) for row in prompts) - 1)  # the last token gives the first logits
+    return shared if shared >= _WORTH_SHARING else 0
 
 
 class _Ending:

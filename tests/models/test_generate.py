@@ -130,6 +130,42 @@ def test_batch_that_is_too_large_is_halved_to_the_same_results(
     assert "out of memory with 6 sequences" in capsys.readouterr().err
 
 
+# --- a beginning that all prompts share ----------------------------------------------------------
+
+SHOTS = "Q: one?\nA: yes\n\nQ: "
+ASKED = [SHOTS + rest for rest in ("two?\nA:", "a longer question?\nA:", "x", "two?\nB:", "two?\nA:")]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_shared_beginning_changes_no_result(model: Any, tiny_tokenizer: Any, temperature: float) -> None:
+    together = write(model, tiny_tokenizer, ASKED, names=NAMES[:5], temperature=temperature)
+    singly = write(model, tiny_tokenizer, ASKED, names=NAMES[:5], temperature=temperature, budget=1)
+    assert [t.tokens for t in together] == [s.tokens for s in singly]
+    assert [t.logprob for t in together] == pytest.approx([s.logprob for s in singly], abs=1e-4)
+    if temperature == 0:
+        assert [t.tokens for t in together] == [alone(model, tiny_tokenizer, prompt) for prompt in ASKED]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "passes"),
+    [
+        (ASKED, [(1, len(SHOTS)), (5, 21)]),
+        ([SHOTS + "x"] * 3, [(1, len(SHOTS)), (3, 1)]),
+        ([SHOTS, SHOTS + "x"], [(1, len(SHOTS) - 1), (2, 2)]),
+        ([SHOTS + "x"], [(1, len(SHOTS) + 1)]),
+        (["1234567a", "1234567b"], [(2, 8)]),  # too little to be worth a pass
+    ],
+)
+def test_shared_beginning_is_run_once(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[str], passes: list[tuple[int, int]]
+) -> None:
+    shapes = []
+    embed = tiny_model.get_input_embeddings()
+    embed.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape)))
+    write(tiny_model, tiny_tokenizer, prompts, names=NAMES[: len(prompts)], max_new_tokens=1)
+    assert shapes == passes
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -184,14 +220,14 @@ class Script:
         assert settings == {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return "".join(self.pieces[token] for token in tokens if self.pieces[token] not in (EOS, END))
 
-    def write(self, max_new_tokens: int = 8, stop: str | None = "\n") -> list[Generated]:
+    def write(self, max_new_tokens: int = 8, stop: str | None = "\n", temperature: float = 0) -> list[Generated]:
         prompts = [str(start) for start in self.starts]
         return generate(
             self,
             self,
             prompts,
             max_new_tokens=max_new_tokens,
-            temperature=0,
+            temperature=temperature,
             seed=0,
             names=prompts,
             stop=stop,
@@ -260,6 +296,18 @@ def test_noise_of_extreme_bits_never_wins_for_certain() -> None:
     noise = _from_bits(bits)
     assert float(noise.max()) == pytest.approx(-math.log(2.0**-32), abs=1e-3)
     assert not noise.isnan().any()
+
+
+def test_every_step_has_noise_of_its_own() -> None:
+    class Flat(Script):
+        """All pieces are as likely as each other at every step."""
+
+        def __call__(self, texts: list[str] | None = None, **rest: Any) -> Any:
+            said = super().__call__(texts, **rest)
+            return said if texts else SimpleNamespace(logits=torch.zeros_like(said.logits))
+
+    (result,) = Flat(["a"] * 99).write(max_new_tokens=50, stop=None, temperature=1.0)
+    assert len(set(result.tokens)) > 30  # 39 expected of 100
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
