@@ -104,6 +104,7 @@ def risk(
             curve["risk"],
             marker="." if few else None,
             label=label if area is None else f"{label} ({area:.2f})",
+            zorder=2.5 if name in bands else 2,  # near-equal curves do not hide the one the band belongs to
             **(style | {"linewidth": width}),
         )
         if name in bands:
