@@ -293,7 +293,7 @@ def test_interrupt_before_another_error_is_not_swallowed(training: Training) -> 
         training(training.checkpoint(), both)
 
 
-def test_ignored_signal_stays_ignored(training: Training) -> None:
+def test_ignored_signal_stays_ignored(training: Training, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         trained = training(training.checkpoint(), kill_self(signal.SIGINT))
@@ -301,6 +301,7 @@ def test_ignored_signal_stays_ignored(training: Training) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(trained.history) == 9
+    assert capsys.readouterr().err == ""
 
 
 def test_handler_that_only_takes_note_lets_the_run_go_on(training: Training) -> None:
@@ -317,6 +318,7 @@ def test_handler_that_only_takes_note_lets_the_run_go_on(training: Training) -> 
 def test_without_a_checkpoint_nothing_is_held_back(training: Training) -> None:
     with pytest.raises(KeyboardInterrupt):
         training(None, kill_self(signal.SIGINT))
+    assert len(training.told) == 4
 
 
 def test_another_thread_trains_without_holding_signals(training: Training, often: None) -> None:
