@@ -79,7 +79,7 @@ def options() -> dict[str, pl.DataFrame]:
     pairs = asked.join(every.select("thing", "key", other="locale"), on="thing", suffix="_other").filter(
         pl.col("other") != pl.col("locale")
     )
-    close = pairs.filter(pl.Series([alike(*keys, MOST_ALIKE) for keys in pairs.select("key", "key_other").iter_rows()]))
+    close = pairs.filter(pl.Series([alike(a, b, MOST_ALIKE) for a, b in pairs.select("key", "key_other").iter_rows()]))
     # what is nearly English is an international word
     asked = asked.join(close.filter(other="en"), on="id", how="anti")
     true = close.filter(pl.col("other") != "en").select("id", option=pl.col("other").replace_strict(names))
