@@ -47,16 +47,20 @@ def _bar(label: str) -> Iterator[Report]:
 
 
 def _lines(label: str) -> Report:
-    """Report at most every ten seconds, so that a log stays short and still moves."""
-    started = last = time.monotonic()
+    """Report at most every ten seconds, so that a log stays short and still moves.
+
+    The time left is reckoned from what was done since the last line, so that what an earlier process
+    had done, which counts at once, is out of it after the first.
+    """
+    last, before = time.monotonic(), 0
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, before
         now = time.monotonic()
-        if done == 0 or now - last < _LOG_SECONDS or done >= total:
+        if now - last < _LOG_SECONDS or done >= total or done <= before:
             return
-        last = now
-        left = (now - started) / done * (total - done)
+        left = (now - last) / (done - before) * (total - done)
+        last, before = now, done
         say(f"  {label}: {done}/{total} ({done / total:.0%}), about {left:.0f} s left")
 
     return report

@@ -45,6 +45,16 @@ def test_a_log_gets_a_line_every_ten_seconds(clock, capsys):
     ]
 
 
+def test_time_left_is_reckoned_from_the_speed_since_the_last_line(clock, capsys):
+    """After a resume the first 80 count at once; from the second line on they are out of the estimate."""
+    with progress("train") as report:
+        report(80, 100)
+        for done in range(81, 91):
+            clock.now += 2
+            report(done, 100)
+    assert capsys.readouterr().err.splitlines()[1] == "  train: 90/100 (90%), about 20 s left"
+
+
 def test_no_line_before_anything_is_done(clock, capsys):
     with progress("train") as report:
         clock.now += 60

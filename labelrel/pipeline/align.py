@@ -87,6 +87,7 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
             top_layers=settings.top_layers,
             seed=seed,
             cache=project.cache / "trunk",
+            checkpoints=project.cache / "checkpoints",
             pool=pool,
             on_step=on_step,
             quiet=quiet,

@@ -53,6 +53,7 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
         top_layers=settings.top_layers,
         seed=config.base.seed,
         cache=project.cache / "trunk",
+        checkpoints=project.cache / "checkpoints",
         quiet=quiet,
     )
     record = _floor_record(project, prompting.task.name, settings.model, len(rows), gold.height)
