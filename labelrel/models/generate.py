@@ -122,7 +122,7 @@ def _check(lengths: Sequence[int], names: Sequence[str], max_new_tokens: int, co
 
 @torch.inference_mode()
 def _write(
-    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, noise: _Noise, ending: _Ending
+    model: Any, prompts: Sequence[list[int]], max_new_tokens: int, noise: _Noise, ending: _Ending
 ) -> list[tuple[list[int], list[float]]]:
     """Return (tokens, their log-probabilities) of every prompt; rows that are done leave the batch.
 
@@ -133,10 +133,10 @@ def _write(
     cache = DynamicCache(config=model.config)
     shared = _shared_length(prompts, max_new_tokens, model.config.get_text_config())
     if shared:
-        prefix = torch.tensor([list(prompts[0][:shared])], device=device)
+        prefix = torch.tensor([prompts[0][:shared]], device=device)
         model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(len(prompts))
-    rests = [list(row[shared:]) for row in prompts]
+    rests = [row[shared:] for row in prompts]
     length = max(len(rest) for rest in rests)
     padded = any(len(rest) < length for rest in rests)
     input_ids = torch.tensor([[0] * (length - len(rest)) + rest for rest in rests], device=device)
@@ -173,7 +173,7 @@ def _write(
     return written
 
 
-def _shared_length(prompts: Sequence[Sequence[int]], max_new_tokens: int, config: Any) -> int:
+def _shared_length(prompts: Sequence[list[int]], max_new_tokens: int, config: Any) -> int:
     """Return how many first tokens all prompts share and may be run once for all; 0 where it is not worth it."""
     window = getattr(config, "sliding_window", None)
     # the padding lies between the shared tokens and the others, and a window counts it
