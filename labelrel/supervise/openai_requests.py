@@ -24,6 +24,9 @@ from labelrel.supervise.response_cache import ResponseCache
 
 Body = Mapping[str, Any]
 
+_FORMAT = 1
+"""Of the replies that are kept; part of their key, so that those of another format are not found."""
+
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 """Seconds before the second try, doubled for each that follows, and the most of them."""
@@ -32,6 +35,7 @@ _LONGEST_ASKED = 300.0
 """Seconds that a server may ask us to wait; what asks for more is a quota and no overload."""
 
 _SAY_SECONDS = 10.0
+_SHORTEST_KEY = 8
 _FEW_LOGPROBS = 5
 """What the oldest servers allow per token."""
 
@@ -79,8 +83,11 @@ class Server:
     retries: int
 
     def clean(self, text: str) -> str:
-        """Return a text without the key, whoever put it there."""
-        return text.replace(self.key, "***") if self.key else text
+        """Return a text without the key, whoever put it there.
+
+        What is short, as EMPTY, is a placeholder and no secret, and may be a word of the text.
+        """
+        return text.replace(self.key, "***") if self.key and len(self.key) >= _SHORTEST_KEY else text
 
 
 class Requests:
@@ -114,18 +121,17 @@ class Requests:
             InputError: the server refuses, or is in trouble for longer than the retries last. Replies
                 that came before are in the cache.
         """
-        keys = [digest_of([self._server.label, self._server.path, body]) for body in bodies]
+        keys = [digest_of([_FORMAT, self._server.label, self._server.path, body]) for body in bodies]
         done: dict[str, Completion] = {}
         missing: dict[str, Body] = {}
-        for key, body in zip(keys, bodies, strict=True):
-            if key not in done and key not in missing:
-                kept = self._cache.get(key)
-                if kept is None:
-                    missing[key] = body
-                else:
-                    done[key] = Completion(**json.loads(kept))
-                    if "logprobs" in body and done[key].text and done[key].logprob is None:
-                        self._most_logprobs = 0  # found out in an earlier run
+        for key, body in dict(zip(keys, bodies, strict=True)).items():
+            kept = self._cache.get(key)
+            if kept is None:
+                missing[key] = body
+                continue
+            done[key] = Completion(**json.loads(kept))
+            if "logprobs" in body and done[key].text and done[key].logprob is None:
+                self._most_logprobs = 0  # found out in an earlier run
         if missing:
             _run(lambda: self._send_all(missing, done))
         return [done[key] for key in keys]
@@ -147,7 +153,7 @@ class Requests:
         async def work() -> None:
             for key, body in left:
                 completion = await self._send(client, body)
-                kept = self._cache.put(key, self._server.clean(json.dumps(asdict(completion), ensure_ascii=False)))
+                kept = self._cache.put(key, json.dumps(asdict(completion), ensure_ascii=False))
                 done[key] = Completion(**json.loads(kept))
 
         try:
@@ -161,7 +167,7 @@ class Requests:
         failures = 0
         while True:
             if (pause := self._not_before - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause * random.uniform(1.0, 1.2))  # jitter, as below
             sent = self._adapted(body)
             try:
                 reply = await client.post(self._server.path, cast_to=object, body=sent)
@@ -247,7 +253,7 @@ class Requests:
             ) from None
         if "logprobs" in sent and not tokens and text and self.gives_logprobs:
             self._learn(0, "it leaves them out")
-        return Completion(text or "", sum(tokens) if tokens else None, tops)
+        return Completion(self._server.clean(text or ""), sum(tokens) if tokens else None, tops)
 
     def _told(self, error: Any) -> str:
         """Return what the server says of its refusal, in one line and without the key."""

@@ -254,7 +254,7 @@ def test_a_server_that_hangs_is_asked_again(server, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", ["1", "date"])
-def test_retry_after_is_obeyed_by_all(server, tmp_path, value):
+def test_retry_after_is_obeyed_by_all(server, tmp_path, capsys, value):
     times: list[float] = []
 
     def trouble(number: int, body: dict[str, Any]) -> Any:
@@ -268,6 +268,7 @@ def test_retry_after_is_obeyed_by_all(server, tmp_path, value):
     # the second worker had sent its first request; nothing else comes before the second is over
     assert sum(moment - times[0] < 0.9 for moment in times) <= 3
     assert times[-1] - times[0] >= 0.9
+    assert value == "date" or "slow down; again in 1.0 s (try 2 of 9)" in capsys.readouterr().err
 
 
 def test_a_wish_for_an_hour_ends_it_at_once(server, tmp_path):
@@ -443,6 +444,13 @@ def test_the_key_is_not_in_errors(server, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"Incorrect API key provided: \*\*\*") as caught:
         open_engine(server, asking(tmp_path), api_key_env="MY_KEY").ask(questions(1))
     assert KEY not in str(caught.value)
+
+
+def test_a_placeholder_for_a_key_leaves_texts_alone(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "e")
+    says(server, " Rome, the EMPTY")
+    assert open_engine(server, asking(tmp_path)).ask(questions(1))[0].completion == " Rome, the EMPTY"
+    assert server.keys == ["Bearer e"]
 
 
 def test_no_key_is_sent_where_none_is_set(server, tmp_path):
