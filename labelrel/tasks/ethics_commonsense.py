@@ -53,8 +53,8 @@ class EthicsParams(Params):
         short_only: leave out the long ones, posts of a thousand characters and more, which small models
             cannot read. Nearly a third of the test rows, long ones all, are said to be in the training
             set word for word, so they do not go well with `own_train`.
-        own_train: fill `weak_train` from the training set (ethics_commonsense_train.csv, or the hub's
-            `train`) instead of the test set.
+        own_train: as in the paper, fill all splits but `test` from the training set
+            (ethics_commonsense_train.csv, or the hub's `train`) instead of the test set.
     """
 
     short_only: bool = True
@@ -96,6 +96,7 @@ def load(source: str | None, sizes: Mapping[str, int], seed: int, params: Ethics
         config="commonsense",
         parts={Part("ethics_commonsense_test.csv", "validation"): ("weak_train", "w2s", "gold_dev", "test")},
         own_train=Part("ethics_commonsense_train.csv", "train"),
+        own_splits=("weak_train", "w2s", "gold_dev"),
         to_items=short_items if params.short_only else to_items,
     )
     return data.load(source, sizes, seed, own_train=params.own_train)

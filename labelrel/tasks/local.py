@@ -41,7 +41,8 @@ class DataSet:
         hub: id on the hub.
         config: which of the configurations there; null: the only one.
         parts: the rows, and the splits that are filled from them.
-        own_train: rows that `weak_train` is filled from where the user asks for it.
+        own_train: rows that `own_splits` are filled from where the user asks for it.
+        own_splits: the splits that the paper fills from the data set's own training part.
         from_hub: the hub's table → the columns of the local files.
         to_items: (rows with the local columns and `row`, part, what messages call the place) → items
             without splits. `row` is the row's number on the hub.
@@ -52,6 +53,7 @@ class DataSet:
     config: str | None = None
     parts: Mapping[Part, Sequence[str]]
     own_train: Part | None = None
+    own_splits: tuple[str, ...] = ("weak_train",)
     from_hub: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows
     to_items: Callable[[pl.DataFrame, Part, str], pl.DataFrame]
 
@@ -62,7 +64,7 @@ class DataSet:
             source: a folder with the files, or "hub".
             sizes: number of items per split; splits of size 0 or without a size stay empty.
             seed: of the splits.
-            own_train: fill `weak_train` from the data set's own training part.
+            own_train: fill `own_splits` from the data set's own training part.
 
         Raises:
             InputError: no such folder, file or data set, a row that is not what it should be, or too few
@@ -70,8 +72,8 @@ class DataSet:
         """
         parts = dict(self.parts)
         if own_train and self.own_train:
-            parts = {part: [s for s in splits if s != "weak_train"] for part, splits in parts.items()}
-            parts = {self.own_train: ["weak_train"], **parts}
+            parts = {part: [s for s in splits if s not in self.own_splits] for part, splits in parts.items()}
+            parts = {self.own_train: list(self.own_splits), **parts}
         drawn = []
         for part, splits in parts.items():
             wanted = {split: size for split, size in sizes.items() if split in splits and size}

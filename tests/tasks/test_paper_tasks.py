@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,6 +162,13 @@ def test_weak_train_from_the_training_part(name, file, folder):
     assert items["split"].value_counts(sort=True).row(0) == ("weak_train", 5)
     own = items.filter(pl.col("split") == "weak_train")
     assert own["item_id"].str.starts_with("hs-train-").all() or own["question"].str.starts_with("Own: ").all()
+
+
+def test_ethics_takes_all_but_the_test_split_from_the_training_part_as_the_paper_does(folder):
+    shutil.copy(folder / "ethics_commonsense_test.csv", folder / "ethics_commonsense_train.csv")
+    items = make("ethics_commonsense", folder, {"weak_train": 2, "w2s": 1, "test": 2}, own_train=True)
+    own = items["item_id"].str.starts_with("ethics-train-")
+    assert dict(zip(items["split"], own, strict=True)) == {"weak_train": True, "w2s": True, "test": False}
 
 
 @pytest.mark.parametrize(
