@@ -254,23 +254,26 @@ def test_open_item_is_refused_with_what_to_do(ask: Ask, queries: list[Query], op
 # --- mode `generate` -----------------------------------------------------------------------------
 
 
-def noted(queries: Sequence[Query]) -> tuple[list[Query], list[str]]:
-    """Return queries that note each text they read and answer with its length, or abstain where that is odd."""
-    texts: list[str] = []
+def name(query: Query) -> str:
+    return f"{query.item['item_id']}/{query.variant_id}"
 
-    def read(text: str) -> Reading:
-        texts.append(text)
-        return Reading(None, "odd") if len(text) % 2 else Reading(str(len(text)))
 
-    return [dataclasses.replace(query, read=read) for query in queries], texts
+def counting(queries: Sequence[Query]) -> list[Query]:
+    """Return queries that answer with their name and the length of the text, and abstain where that is odd."""
+
+    def reader(query: Query) -> Callable[[str], Reading]:
+        return lambda text: Reading(None, "odd") if len(text) % 2 else Reading(f"{name(query)}: {len(text)}")
+
+    return [dataclasses.replace(query, read=reader(query)) for query in queries]
 
 
 def test_what_is_written_is_read_by_the_query(ask: Ask, queries: list[Query]) -> None:
-    asked, texts = noted(queries)
-    replies = ask(mode="generate").ask(asked)
-    assert texts == [reply.completion for reply in replies]
-    assert [r.answer for r in replies] == [None if len(t) % 2 else str(len(t)) for t in texts]
-    assert {r.answer is None for r in replies} == {True, False}
+    replies = ask(mode="generate").ask(counting(queries))
+    lengths = [len(reply.completion) for reply in replies]
+    assert [reply.answer for reply in replies] == [
+        None if length % 2 else f"{name(query)}: {length}" for query, length in zip(queries, lengths, strict=True)
+    ]
+    assert {reply.answer is None for reply in replies} == {True, False}
     for reply in replies:
         assert reply.choice_logprobs is None
         assert reply.answer_logprob is not None
@@ -324,7 +327,7 @@ def test_variants_of_an_item_draw_their_own_texts(ask: Ask, queries: list[Query]
 def test_answers_that_cannot_be_read_are_null_in_the_table_and_counted(
     ask: Ask, queries: list[Query], tmp_path: Path
 ) -> None:
-    asked, _ = noted(queries)
+    asked = counting(queries)
     answers = sample(ask(mode="generate"), asked, parts=tmp_path / "parts")
     lengths = [len(text) for text in answers["completion"]]
     odd = sum(length % 2 for length in lengths)
