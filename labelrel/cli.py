@@ -71,7 +71,7 @@ def fetch(
         if not as_json:
             print(result["folder"])
     else:
-        print_json(pipeline.fetch(open_project(params, ["supervise", "align"]), quiet=quiet), as_json)
+        print_json(pipeline.fetch(open_project(params, ["supervise", "sample", "align"]), quiet=quiet), as_json)
 
 
 @command("supervise", "labelrel supervise --model smollm2-135m@layers=10", PROJECT)
@@ -82,7 +82,7 @@ def supervise(
     """Tune the weak supervisor on the gold labels of weak_train; its accuracy is the floor."""
     from labelrel import pipeline
 
-    project = open_project(params, ["base", "supervise"], supervise__model=model, base__seed=seed)
+    project = open_project(params, ["base", "prompt", "supervise", "sample"], supervise__model=model, base__seed=seed)
     print_json(pipeline.supervise(project, quiet=quiet), as_json)
 
 
@@ -97,7 +97,7 @@ def sample(
     from labelrel import pipeline
 
     project = open_project(
-        params, ["base", "supervise", "sample"],
+        params, ["base", "prompt", "supervise", "sample"],
         supervise__model=model, sample__variants=variants, sample__engine=engine, base__seed=seed,
     )  # fmt: skip
     print_json(pipeline.sample(project, quiet=quiet), as_json)
@@ -124,7 +124,8 @@ def select(
     """Turn scores into the training set of one rule."""
     from labelrel import pipeline
 
-    print_json(pipeline.select(open_project(params, ["base", "select"], base__seed=seed), rule, quiet=quiet), as_json)
+    project = open_project(params, ["base", "prompt", "select"], base__seed=seed)
+    print_json(pipeline.select(project, rule, quiet=quiet), as_json)
 
 
 @command("align", "labelrel align --train data/training/filter.parquet --seed 0", PROJECT)
@@ -138,7 +139,8 @@ def align(
     """Train the strong model on one training set, evaluate it, log it to MLflow."""
     from labelrel import pipeline
 
-    project = open_project(params, ["base", "select", "align"], align__model=model, align__top_layers=top_layers)
+    sections = ["base", "prompt", "select", "align"]
+    project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
     seeds = project.config.align.seeds if seed is None else [seed]
     results = [pipeline.align(project, train, one, track=track, quiet=quiet) for one in seeds]
     print_json(results[0] if len(results) == 1 else {"runs": results}, as_json)

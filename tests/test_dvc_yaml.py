@@ -132,6 +132,20 @@ def test_cmd_is_a_line_the_command_line_takes(name, monkeypatch, tmp_path):
     assert asked == [(ROOT, expected)]
 
 
+@pytest.mark.parametrize("name", list(STAGES))
+def test_stage_needs_every_section_that_it_reads(name, monkeypatch, tmp_path):
+    """A section that is left out would be filled with defaults, which DVC does not see."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, name, lambda *args, **options: pytest.fail("ran without a section"))
+    member = next(stage for stage in EXPANDED if stage.partition("@")[0] == name)
+    for section in dict.fromkeys(place.partition(".")[0] for place in EXPANDED[member]["params"]):
+        rest = {key: content for key, content in PARAMS.items() if key != section}
+        Path("params.yaml").write_text(yaml.safe_dump(rest), encoding="utf-8")
+        result = CliRunner().invoke(app, shlex.split(EXPANDED[member]["cmd"])[1:])
+        assert result.exit_code == 2, (section, result.output)
+        assert f"missing section '{section}'" in result.stderr
+
+
 def test_code_that_a_stage_depends_on_is_there():
     code = {dep for stage in EXPANDED.values() for dep in stage["deps"] if not dep.startswith("data/")}
     assert code
