@@ -127,10 +127,10 @@ def test_a_letter_that_is_not_told_makes_the_model_write(server, tmp_path):
 
 
 def test_long_options_are_written(server, tmp_path):
-    server.tops = lambda prompt: {" Rome": -0.25}
-    says(server, " Rome")
-    reply = open_engine(server, asking(tmp_path, "choice")).ask([text_query("q", choices=("Paris", "Rome or so"))])[0]
-    assert (reply.answer, reply.choice_logprobs) == (None, None)
+    says(server, " Copenhagen")
+    server.tops = lambda prompt: {" Paris": -0.25, " Copenhagen": -0.5}
+    reply = open_engine(server, asking(tmp_path, "choice")).ask([text_query("q", choices=("Paris", "Copenhagen"))])[0]
+    assert (reply.answer, reply.choice_logprobs) == ("1", None)
     assert [body["max_tokens"] for body in server.bodies] == [20]
 
 
