@@ -134,6 +134,12 @@ def test_choices_are_those_of_engine_transformers(stand_in, folder, tmp_path, te
         assert reply.answer_logprob == reply.choice_logprobs[int(reply.answer)]
 
 
+def test_only_the_tokens_of_the_option_count():
+    told = [None, {5: Logprob(-1.0)}, {6: Logprob(-2.0), 9: Logprob(-0.1)}, {7: Logprob(-4.0)}]
+    output = SimpleNamespace(prompt_logprobs=told)
+    assert vllm_engine._sum_after(2, [4, 5, 6, 7], output) == -6.0
+
+
 def test_an_option_is_scored_by_one_request(stand_in, folder, tmp_path):
     open_engine(folder, asking(tmp_path, "choice")).ask(QUERIES)
     ((prompts, params),) = stand_in.calls
