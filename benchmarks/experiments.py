@@ -17,7 +17,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -64,6 +64,22 @@ class Experiment:
     needs_data: bool = False
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A round over all experiments, so that what matters most is there first.
+
+    Attributes:
+        methods: which; None is all of them, and the report.
+        seeds: how many of the seeds.
+    """
+
+    methods: tuple[str, ...] | None
+    seeds: int
+
+
+GAP, ONE_SEED, ALL = Sweep(("ceiling",), 1), Sweep(None, 1), Sweep(None, 99)
+
+
 def experiments() -> list[Experiment]:
     """Return all of them: the fact tasks, the paper's tasks, and the other way of varying the query."""
     from labelrel.tasks import tasks
@@ -105,17 +121,15 @@ def main() -> None:
 def run_all(options: argparse.Namespace) -> None:
     share, shares = map(int, options.part.split("/"))
     chosen = [e for e in experiments() if not options.only or e.name in options.only][share - 1 :: shares]
-    for methods in (["ceiling"], None):
+    for sweep in [GAP] if options.gap_only else [GAP, ONE_SEED, ALL]:
         for experiment in chosen:
             if experiment.needs_data and options.data is None:
                 continue
-            if methods is None and options.gap_only:
-                continue
             if experiment.needs_data and experiment.until == "report":
-                if methods is None:
+                if sweep is ONE_SEED:
                     reproduce(experiment, options.profile, options.data)
                 continue
-            run_one(experiment, options.profile, options.data, methods)
+            run_one(experiment, options.profile, options.data, sweep)
 
 
 def reproduce(experiment: Experiment, profile: str, data: str) -> None:
@@ -127,7 +141,7 @@ def reproduce(experiment: Experiment, profile: str, data: str) -> None:
     _timed(f"{experiment.name}: dvc repro", lambda: dvc(folder, environment, "repro"))
 
 
-def run_one(experiment: Experiment, profile: str, data: str | None, methods: list[str] | None) -> None:
+def run_one(experiment: Experiment, profile: str, data: str | None, sweep: Sweep) -> None:
     """Bring one experiment as far as asked; what is there stays."""
     from labelrel import pipeline
     from labelrel.project import open_project
@@ -148,18 +162,11 @@ def run_one(experiment: Experiment, profile: str, data: str | None, methods: lis
             _timed(f"{experiment.name}: {result.relative_to(folder)}", stage)
     if experiment.until == "score":
         return
-    wanted = methods or project.config.select.methods
-    for method, seed in _jobs(wanted, project.config.align.seeds):
-        _align(experiment.name, project, method, seed)
-    if methods is None:
+    for seed in project.config.align.seeds[: sweep.seeds]:
+        for method in sweep.methods or project.config.select.methods:
+            _align(experiment.name, project, method, seed)
+    if sweep.methods is None:
         pipeline.report(project, track=False)
-
-
-def _jobs(methods: list[str], seeds: list[int]) -> Iterator[tuple[str, int]]:
-    """Every method with the first seed before any with the second."""
-    for seed in seeds:
-        for method in methods:
-            yield method, seed
 
 
 def _align(name: str, project: Any, method: str, seed: int) -> None:
