@@ -13,6 +13,9 @@ DASH = "\u2013"
 TEXT = Path(__file__).parent / "results_text.md"
 """What people wrote about the numbers, with `{{ name }}` where a table or a number goes."""
 
+WORDS = Path(__file__).parent / "results_words.md"
+"""What the numbers of this run say, in words."""
+
 Found = Mapping[str, Any]
 
 
@@ -33,6 +36,7 @@ def write_page(result: Found, work: Path, docs: Path) -> None:
         "methods": "\n\n".join(method_table(e) for e in compared),
         "pictures": "\n\n".join(picture_block(task, names) for task, names in copied.items()),
         "refused": refused(compared),
+        "words": WORDS.read_text(encoding="utf-8").strip() if WORDS.is_file() else "",
         "command": result["command"],
         "date": result["date"],
         "machine": f"{result['machine']['cores']} cores, {result['machine']['processor']}",

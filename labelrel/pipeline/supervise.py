@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,6 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
 
 
 def _ask_floor(project: Project, *, quiet: bool) -> Summary:
-    import time
-
     from labelrel.align.evaluate import with_gold
     from labelrel.supervise.sample import discard_parts, sample
     from labelrel.supervise.variants import query_variants
@@ -91,8 +90,11 @@ def _ask_floor(project: Project, *, quiet: bool) -> Summary:
 
 
 def _floor_record(project: Project, task: str, model: str, num_rows: int, num_items: int) -> dict[str, Any]:
+    from labelrel.supervise import engines
+
     config = project.config
-    sections = {name: getattr(config, name).model_dump() for name in ("base", "prompt", "supervise")}
+    told_by = "supervise" if engines.get(config.sample.engine).tuned else "sample"
+    sections = {name: getattr(config, name).model_dump() for name in ("base", "prompt", told_by)}
     return {
         "method": "floor",
         "role": "floor",
