@@ -42,7 +42,13 @@ FACTS = {
 }
 """Where no threshold qualifies for the target accuracy, that is the result."""
 
-LISTED = {"prompt": {"options": "listed", "answer": "text", "vary": "order"}}
+LISTED = {
+    "prepare": {"sizes": {"weak_train": 240, "w2s": 120, "gold_dev": 20, "test": 60}},
+    "prompt": {"options": "listed", "answer": "text", "vary": "order"},
+    "supervise": {"variants": 2},
+    "select": {"methods": ["naive"]},
+}
+"""The options shown, and shown in other orders: only as far as its votes, to see what they say."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +92,12 @@ def experiments() -> list[Experiment]:
 
     paper = ("hellaswag", "mmlu", "ethics_commonsense", "gsm8k")
     facts = [name for name in tasks if name not in (*paper, "table")]
-    listed = {**LISTED, "select": {"methods": ["naive"]}}
     return [
         *(Experiment(name, name, FACTS) for name in facts),
         *(Experiment(name, name, needs_data=True) for name in paper),
-        Experiment("hellaswag-orders", "hellaswag", listed, until="score", needs_data=True),
-        Experiment("mmlu-orders", "mmlu", listed, until="score", needs_data=True),
-        Experiment("world_facts-orders", "world_facts", {**FACTS, **listed}, until="score"),
+        Experiment("hellaswag-orders", "hellaswag", LISTED, until="score", needs_data=True),
+        Experiment("mmlu-orders", "mmlu", LISTED, until="score", needs_data=True),
+        Experiment("world_facts-orders", "world_facts", LISTED, until="score"),
     ]
 
 
@@ -128,6 +133,8 @@ def run_all(options: argparse.Namespace) -> None:
             if experiment.needs_data and experiment.until == "report":
                 if sweep is ONE_SEED:
                     reproduce(experiment, options.profile, options.data)
+                continue
+            if experiment.until == "score" and sweep is not ALL:
                 continue
             run_one(experiment, options.profile, options.data, sweep)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from labelrel.errors import ConfigError
 from labelrel.plugin import Params, Plugin
 from labelrel.registry import Registry
 from labelrel.supervise.variants import Query
@@ -126,6 +127,32 @@ def engine(name: str, params: type[Params] = Params, *, tuned: bool) -> Callable
         return function
 
     return add
+
+
+def closed(query: Query) -> tuple[str, ...]:
+    """Return the options of a query.
+
+    Raises:
+        ConfigError: it asks an open question, which mode `choice` cannot.
+    """
+    if query.options is None:
+        raise ConfigError(
+            f"item {query.item['item_id']} is an open question and has no options to choose from; set "
+            "sample.mode to generate."
+        )
+    return query.options
+
+
+def chosen(query: Query, logprobs: list[float], asking: Asking) -> Reply:
+    """Return the reply that draws one of a query's options.
+
+    Args:
+        query: with K options.
+        logprobs: (K,) of the options, normalised over them.
+        asking: temperature and seed.
+    """
+    index = draw(logprobs, asking.temperature, asking.seed, str(query.item["item_id"]), query.variant_id)
+    return Reply(closed(query)[index], str(index), logprobs[index], logprobs)
 
 
 def draw(logprobs: Sequence[float], temperature: float, seed: int, *names: str) -> int:

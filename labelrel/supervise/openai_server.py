@@ -13,7 +13,7 @@ from pydantic import Field
 
 from labelrel.errors import ConfigError
 from labelrel.plugin import Params
-from labelrel.supervise.engines import Asking, Reply, draw, engine
+from labelrel.supervise.engines import Asking, Reply, chosen, closed, engine
 from labelrel.supervise.openai_requests import Body, Completion, Requests, Server
 from labelrel.supervise.response_cache import ResponseCache
 from labelrel.supervise.seeds import derived_seed
@@ -119,11 +119,7 @@ class OpenAIEngine:
         replies: dict[int, Reply] = {}
         if self._asking.mode == "choice":
             for query in queries:
-                if query.options is None:
-                    raise ConfigError(
-                        f"item {query.item['item_id']} is an open question and has no options to choose from; set "
-                        "sample.mode to generate."
-                    )
+                closed(query)
             replies = self._choose(queries)
         left = [place for place in range(len(queries)) if place not in replies]
         bodies = [self._writing(queries[place]) for place in left]
@@ -145,14 +141,9 @@ class OpenAIEngine:
             return {}
         replies = {}
         for place, weighed in zip(places, self._requests.complete(bodies), strict=True):
-            query = queries[place]
-            options = query.options or ()
-            logprobs = _of_options(weighed, options)
+            logprobs = _of_options(weighed, closed(queries[place]))
             if logprobs is not None:
-                index = draw(
-                    logprobs, self._asking.temperature, self._asking.seed, str(query.item["item_id"]), query.variant_id
-                )
-                replies[place] = Reply(options[index], str(index), logprobs[index], logprobs)
+                replies[place] = chosen(queries[place], logprobs, self._asking)
         return replies
 
     def _weighing(self, query: Query) -> Body:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labelrel.errors import ConfigError
 from labelrel.plugin import Params
-from labelrel.supervise.engines import Asking, Reply, Supervisor, draw, engine
+from labelrel.supervise.engines import Asking, Reply, Supervisor, chosen, closed, engine
 from labelrel.supervise.variants import Query
 
 _BLOCK = 128
@@ -43,21 +42,9 @@ class TransformersEngine:
         from labelrel.models.choice import choice_logprobs, tokenize
         from labelrel.models.decoder import Decoder
 
-        texts: list[tuple[str, tuple[str, ...]]] = []
-        for query in queries:
-            if query.options is None:
-                raise ConfigError(
-                    f"item {query.item['item_id']} is an open question and has no options to choose from; set "
-                    "sample.mode to generate."
-                )
-            texts.append((query.prompt, query.options))
-        prompts = tokenize(self._supervisor.tokenizer, texts)
+        prompts = tokenize(self._supervisor.tokenizer, [(query.prompt, closed(query)) for query in queries])
         scored = choice_logprobs(Decoder(self._supervisor.model), prompts, groups=_by_item(queries))
-        replies = []
-        for query, (_, options), logprobs in zip(queries, texts, scored, strict=True):
-            index = draw(logprobs, self._asking.temperature, self._asking.seed, *_names(query))
-            replies.append(Reply(options[index], str(index), logprobs[index], logprobs))
-        return replies
+        return [chosen(query, logprobs, self._asking) for query, logprobs in zip(queries, scored, strict=True)]
 
     def _generate(self, queries: Sequence[Query]) -> list[Reply]:
         from labelrel.models.generate import generate
@@ -70,7 +57,7 @@ class TransformersEngine:
             max_new_tokens=self._asking.max_new_tokens,
             temperature=self._asking.temperature,
             seed=self._asking.seed,
-            names=["\x1f".join(_names(query)) for query in queries],
+            names=[f"{query.item['item_id']}/{query.variant_id}" for query in queries],
             budget=token_budget(self._device, self._supervisor.model),
         )
         replies = []
@@ -78,10 +65,6 @@ class TransformersEngine:
             answer = query.read(text.text).answer
             replies.append(Reply(text.text, answer, text.logprob, None))
         return replies
-
-
-def _names(query: Query) -> tuple[str, str]:
-    return str(query.item["item_id"]), query.variant_id
 
 
 def _by_item(queries: Sequence[Query]) -> list[list[int]]:

@@ -19,7 +19,7 @@ from pydantic import Field
 from labelrel.errors import ConfigError, InputError
 from labelrel.files import digest, read_json
 from labelrel.plugin import Params
-from labelrel.supervise.engines import Asking, Reply, draw, engine
+from labelrel.supervise.engines import Asking, Reply, chosen, closed, engine
 from labelrel.supervise.optional import optional
 from labelrel.supervise.seeds import derived_seed
 from labelrel.supervise.variants import Query
@@ -93,28 +93,17 @@ class VLLMEngine:
         """Score every option as the continuation of its prompt, by the log-probabilities of its tokens."""
         from labelrel.models.choice import tokenize
 
-        texts: list[tuple[str, tuple[str, ...]]] = []
-        for query in queries:
-            if query.options is None:
-                raise ConfigError(
-                    f"item {query.item['item_id']} is an open question and has no options to choose from; set "
-                    "sample.mode to generate."
-                )
-            texts.append((query.prompt, query.options))
-        prompts = tokenize(self._llm.get_tokenizer(), texts)
+        prompts = tokenize(self._llm.get_tokenizer(), [(query.prompt, closed(query)) for query in queries])
         ids = [[*prompt.prefix, *branch] for prompt in prompts for branch in prompt.branches]
         # vLLM has no request that only scores: one token is written and thrown away
         params = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         scored = iter(zip(ids, self._run([{"prompt_token_ids": one} for one in ids], params), strict=True))
         replies = []
-        for query, prompt, (_, options) in zip(queries, prompts, texts, strict=True):
+        for query, prompt in zip(queries, prompts, strict=True):
             sums = [_sum_after(len(prompt.prefix), *next(scored)) for _ in prompt.branches]
             most = max(sums)
             total = most + math.log(sum(math.exp(value - most) for value in sums))
-            logprobs = [value - total for value in sums]
-            item = str(query.item["item_id"])
-            index = draw(logprobs, self._asking.temperature, self._asking.seed, item, query.variant_id)
-            replies.append(Reply(options[index], str(index), logprobs[index], logprobs))
+            replies.append(chosen(query, [value - total for value in sums], self._asking))
         return replies
 
     def _generate(self, queries: Sequence[Query]) -> list[Reply]:

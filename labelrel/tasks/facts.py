@@ -19,8 +19,8 @@ from string import Formatter
 import polars as pl
 
 from labelrel.errors import InputError
-from labelrel.tasks.base import Item, Reading, Task, Wording, assign_splits, tasks
-from labelrel.tasks.reading import read_choice
+from labelrel.tasks.base import Item, Task, Wording, assign_splits, tasks
+from labelrel.tasks.reading import parse_choice
 
 NUM_DISTRACTORS = 3
 
@@ -144,8 +144,7 @@ def add_facts(facts: Facts) -> Facts:
             source=facts.source,
             load=facts.load,
             wordings=facts.wordings,
-            target=_target,
-            parse=_parse,
+            parse=parse_choice,
         ),
     )
     return facts
@@ -195,16 +194,6 @@ def alike(one: str, other: str, most: float) -> bool:
     from difflib import SequenceMatcher
 
     return one in other or other in one or SequenceMatcher(None, one, other, autojunk=False).ratio() > most
-
-
-def _target(item: Item, answer: str) -> str:
-    """Return the text of a choice as it follows a prompt, with its leading blank."""
-    return " " + str(item["choices"][int(answer)])
-
-
-def _parse(item: Item, completion: str) -> Reading:
-    """Return the index of the choice that a completion begins with, or why there is none."""
-    return read_choice(item["choices"], completion)
 
 
 def _filled(template: str) -> pl.Expr:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import polars as pl
 
 from labelrel.canonical import number
-from labelrel.tasks.base import Item, Reading, Task, Wording, tasks
+from labelrel.tasks.base import Item, Reading, Task, tasks
 from labelrel.tasks.local import DataSet, Part, a_text, check_rows
 from labelrel.tasks.reading import read_number
-from labelrel.tasks.wording import ask
+from labelrel.tasks.wording import asker
 
 NAME = "gsm8k"
 HALF = 3736
@@ -70,11 +70,6 @@ def load(source: str | None, sizes: Mapping[str, int], seed: int) -> pl.DataFram
     return DATA.load(source, sizes, seed)
 
 
-def wordings(item: Item) -> list[Wording]:
-    """Return the five prompts of an item, each followed by a number."""
-    return ask(WORDINGS, item["question"], None)
-
-
 def parse(item: Item, completion: str) -> Reading:
     """Read the number in the first line of a completion."""
     return read_number(completion)
@@ -88,7 +83,7 @@ tasks.add(
         summary="grade-school arithmetic in words; a number, without working",
         source="Cobbe et al. 2021, GSM8K (arXiv 2110.14168); MIT",
         load=load,
-        wordings=wordings,
+        wordings=asker(WORDINGS),
         parse=parse,
     ),
 )

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 import polars as pl
 
 from labelrel.plugin import Params
-from labelrel.tasks.base import Item, Reading, Task, Wording, tasks
+from labelrel.tasks.base import Task, tasks
 from labelrel.tasks.local import DataSet, Part, a_text, check_rows, one_of, texts
-from labelrel.tasks.reading import read_choice
-from labelrel.tasks.wording import ask
+from labelrel.tasks.reading import parse_choice
+from labelrel.tasks.wording import asker
 
 NAME = "hellaswag"
 
@@ -85,16 +85,6 @@ def load(source: str | None, sizes: Mapping[str, int], seed: int, params: Hellas
     return DATA.load(source, sizes, seed, own_train=params.own_train)
 
 
-def wordings(item: Item) -> list[Wording]:
-    """Return the five prompts of an item, each followed by an ending."""
-    return ask(WORDINGS, item["question"], item["choices"])
-
-
-def parse(item: Item, completion: str) -> Reading:
-    """Read the ending that a completion begins with."""
-    return read_choice(item["choices"], completion)
-
-
 tasks.add(
     NAME,
     Task(
@@ -104,7 +94,7 @@ tasks.add(
         source="Zellers et al. 2019, HellaSwag (arXiv 1905.07830); MIT",
         load=load,
         params=HellaswagParams,
-        wordings=wordings,
-        parse=parse,
+        wordings=asker(WORDINGS),
+        parse=parse_choice,
     ),
 )

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import polars as pl
 
 from labelrel.plugin import Params
-from labelrel.tasks.base import Item, Reading, Task, Wording, tasks
+from labelrel.tasks.base import Task, tasks
 from labelrel.tasks.local import DataSet, Part, a_text, check_rows, one_of, texts
-from labelrel.tasks.reading import read_choice
-from labelrel.tasks.wording import QUESTION, ask
+from labelrel.tasks.reading import parse_choice
+from labelrel.tasks.wording import QUESTION, asker
 
 NAME = "mmlu"
 
@@ -75,16 +75,6 @@ def load(source: str | None, sizes: Mapping[str, int], seed: int, params: MmluPa
     return DATA.load(source, sizes, seed, own_train=params.own_train)
 
 
-def wordings(item: Item) -> list[Wording]:
-    """Return the five prompts of an item, each followed by the text of an option."""
-    return ask(QUESTION, item["question"], item["choices"])
-
-
-def parse(item: Item, completion: str) -> Reading:
-    """Read the option that a completion begins with."""
-    return read_choice(item["choices"], completion)
-
-
 tasks.add(
     NAME,
     Task(
@@ -94,7 +84,7 @@ tasks.add(
         source="Hendrycks et al. 2021, MMLU (arXiv 2009.03300); MIT",
         load=load,
         params=MmluParams,
-        wordings=wordings,
-        parse=parse,
+        wordings=asker(QUESTION),
+        parse=parse_choice,
     ),
 )

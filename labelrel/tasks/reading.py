@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from labelrel.canonical import number, text
-from labelrel.tasks.base import Reading
+from labelrel.tasks.base import Item, Reading
 
 CAUSES = ("empty", "refuses", "names no option", "names several options", "no number", "unclear number")
 
@@ -25,6 +25,11 @@ _REFUSES = re.compile(
     r"|as an? (?:ai|artificial|language|large)\b|(?:i|we) (?:cannot|can'?t|can not|won'?t|will not|refuse|decline)\b"
     r"|i (?:do not|don'?t) (?:know|have)\b|(?:it is|it'?s) not possible\b|unfortunately\b)"
 )
+
+
+def parse_choice(item: Item, completion: str) -> Reading:
+    """Read the choice that a completion begins with: the `parse` of every task of options in words."""
+    return read_choice(item["choices"], completion)
 
 
 def read_choice(choices: Sequence[str], completion: str) -> Reading:

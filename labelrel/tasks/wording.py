@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from labelrel.tasks.base import Wording
+from labelrel.tasks.base import Item, Wording
 
 QUESTION = (
     "Question: {question}\nAnswer:",
@@ -27,3 +27,8 @@ def ask(templates: Sequence[str], question: str, options: Sequence[str] | None) 
     """
     texts = None if options is None else tuple(f" {option}" for option in options)
     return [Wording(template.replace("{question}", question), texts) for template in templates]
+
+
+def asker(templates: Sequence[str]) -> Callable[[Item], list[Wording]]:
+    """Return the `wordings` of a task whose templates need the question alone."""
+    return lambda item: ask(templates, item["question"], item["choices"])

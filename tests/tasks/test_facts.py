@@ -221,7 +221,6 @@ def test_every_target_reads_back_as_its_choice(name):
     task = tasks.get(name)
     for item in items(name):
         for index, text in enumerate(task.wordings(item)[0].options):
-            assert text == task.target(item, str(index))
             assert task.parse(item, text).answer == str(index)
             assert task.parse(item, f"\n{text.upper().strip()}. Or so they say.").answer == str(index)
 
