@@ -18,7 +18,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -173,7 +173,15 @@ def run_one(experiment: Experiment, profile: str, data: str | None, sweep: Sweep
         for method in sweep.methods or project.config.select.methods:
             _align(experiment.name, project, method, seed)
     if sweep.methods is None:
-        pipeline.report(project, track=False)
+        pipeline.report(_without_refused(project), track=False)
+
+
+def _without_refused(project: Any) -> Any:
+    """Return the project without the methods that kept nothing, for its report."""
+    select = project.config.select
+    trained = [method for method in select.methods if any(project.align.glob(f"{method}-*/run.json"))]
+    config = project.config.model_copy(update={"select": select.model_copy(update={"methods": trained})})
+    return replace(project, config=config)
 
 
 def _align(name: str, project: Any, method: str, seed: int) -> None:

@@ -10,8 +10,9 @@ import torch
 from labelrel.errors import InputError
 from labelrel.models.decoder import Decoder
 from labelrel.models.memory import in_batches, token_budget
-from labelrel.models.packing import Prompt, pack
-from labelrel.models.tree import grow, pack_trees
+from labelrel.models.packing import Packed, Prompt, pack
+from labelrel.models.stem import Stem, pack_stems, stem_of
+from labelrel.models.tree import Tree, grow, pack_trees
 
 
 @torch.inference_mode()
@@ -36,17 +37,13 @@ def choice_logprobs(
     """
     if groups is None or decoder.cached:
         groups = [[index] for index in range(len(prompts))]
-    trees = None if decoder.cached else [grow([prompts[index] for index in group]) for group in groups]
-    lengths = [len(tree) for tree in trees] if trees is not None else [len(prompt) for prompt in prompts]
+    budget = token_budget(decoder.device, decoder.model)
     results: list[list[float]] = [[] for _ in prompts]
     done = 0
 
-    def run(batch: list[int]) -> None:
+    def keep(members: Sequence[int], packed: Packed, past: Any = None) -> None:
         nonlocal done
-        members = [index for group in batch for index in groups[group]]
-        packed = pack([prompts[i] for i in members]) if trees is None else pack_trees([trees[i] for i in batch])
-        packed = packed.to(decoder.device)
-        tokens = decoder.token_logprobs([prompts[index] for index in members], packed).double()
+        tokens = decoder.token_logprobs([prompts[index] for index in members], packed, past).double()
         sums = torch.zeros(packed.num_branches, dtype=torch.float64, device=tokens.device)
         sums.index_add_(0, packed.owner, tokens)
         counts = [len(prompts[index].branches) for index in members]
@@ -56,7 +53,35 @@ def choice_logprobs(
         if progress:
             progress(done, len(prompts))
 
-    in_batches(lengths, token_budget(decoder.device, decoder.model), run)
+    if decoder.cached:
+        in_batches(
+            [len(prompt) for prompt in prompts],
+            budget,
+            lambda batch: keep(batch, pack([prompts[i] for i in batch]).to(decoder.device)),
+        )
+        return results
+
+    trees: list[tuple[Sequence[int], Tree]] = []
+    stems: list[tuple[Sequence[int], Stem]] = []
+    for group in groups:
+        tree = grow([prompts[index] for index in group])
+        stem = stem_of([prompts[index] for index in group], tree)
+        if stem is None:
+            trees.append((group, tree))
+        else:
+            stems.append((group, stem))
+
+    def run_trees(batch: list[int]) -> None:
+        packed = pack_trees([trees[i][1] for i in batch])
+        keep([index for i in batch for index in trees[i][0]], packed.to(decoder.device))
+
+    def run_stems(batch: list[int]) -> None:
+        ids, owner, packed = pack_stems([stems[i][1] for i in batch])
+        past = decoder.past(ids.to(decoder.device), owner.to(decoder.device))
+        keep([index for i in batch for index in stems[i][0]], packed.to(decoder.device), past)
+
+    in_batches([len(tree) for _, tree in trees], budget, run_trees)
+    in_batches([len(stem) for _, stem in stems], budget, run_stems)
     return results
 
 

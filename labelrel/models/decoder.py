@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from labelrel.errors import ConfigError
 from labelrel.models.packing import Packed, Prompt
@@ -75,23 +76,45 @@ class Decoder:
         if (top_layers is None) != (source is None):
             raise ValueError("top_layers and source belong together")
 
-    def hidden(self, prompts: Sequence[Prompt], packed: Packed) -> torch.Tensor:
+    def past(self, input_ids: torch.Tensor, owner: torch.Tensor) -> Any:
+        """Return keys and values of all layers for the rows that go on from shared tokens.
+
+        Args:
+            input_ids: (S, R) the shared tokens, padded on the right.
+            owner: (B,) which of the S each row goes on from.
+        """
+        cache = DynamicCache()  # without the model's own windows: a mask says who sees whom
+        self._body(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        cache.batch_select_indices(owner)
+        return cache
+
+    def hidden(self, prompts: Sequence[Prompt], packed: Packed, past: Any = None) -> torch.Tensor:
         """Return the final hidden states, (B, L, H), after the last norm."""
         extra = _attention(packed, self._body.config)
+        if past is not None:
+            output: torch.Tensor = self._body(
+                input_ids=packed.input_ids, past_key_values=past, use_cache=True, **extra
+            ).last_hidden_state
+            return output
         if self._source is None:
             extra["input_ids"] = packed.input_ids
         else:
             states = self._source.hidden(prompts, packed.input_ids.shape[1])
             extra["inputs_embeds"] = states.to(self.device, self._dtype)
-        output: torch.Tensor = self._body(**extra, use_cache=False).last_hidden_state
+        output = self._body(**extra, use_cache=False).last_hidden_state
         return output
 
-    def token_logprobs(self, prompts: Sequence[Prompt], packed: Packed) -> torch.Tensor:
+    def token_logprobs(self, prompts: Sequence[Prompt], packed: Packed, past: Any = None) -> torch.Tensor:
         """Return (N,) log-probabilities of the batch's branch tokens.
 
         The vocabulary is reached only from positions that predict a branch token.
+
+        Args:
+            prompts: what the batch was packed from, for the trunk cache.
+            packed: the batch.
+            past: what `past` returned, where the batch goes on from shared tokens.
         """
-        states = self.hidden(prompts, packed).flatten(0, 1)[packed.source]
+        states = self.hidden(prompts, packed, past).flatten(0, 1)[packed.source]
         if packed.shared is None:
             return -nn.functional.cross_entropy(self.lm_head(states).float(), packed.target, reduction="none")
         wanted = torch.zeros(len(packed.target), dtype=torch.float32, device=self.device)

@@ -52,7 +52,7 @@ def grow(prompts: Sequence[Prompt]) -> Tree:
     before: tuple[int, ...] = ()
     for number in sorted(range(len(read)), key=read.__getitem__):  # in this order a tree is laid depth first
         sequence = read[number]
-        shared = _common(before, sequence)
+        shared = common(before, sequence)
         for node in path[shared:]:
             ends[node] = len(tokens)
         del path[shared:]
@@ -69,7 +69,7 @@ def grow(prompts: Sequence[Prompt]) -> Tree:
     return Tree(tokens, depths, ends, paths, [branch for _, branch in branches])
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def common(one: Sequence[int], other: Sequence[int]) -> int:
     """Return how many tokens two sequences begin with alike."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:

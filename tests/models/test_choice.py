@@ -55,9 +55,9 @@ def test_prompts_of_a_group_share_their_tokens(tiny_model: Any, monkeypatch: pyt
     seen: list[tuple[int, ...]] = []
     plain = Decoder.token_logprobs
 
-    def note(self: Decoder, prompts: Any, packed: Any) -> Any:
+    def note(self: Decoder, prompts: Any, packed: Any, past: Any = None) -> Any:
         seen.append(tuple(packed.input_ids.shape))
-        return plain(self, prompts, packed)
+        return plain(self, prompts, packed, past)
 
     monkeypatch.setattr(Decoder, "token_logprobs", note)
     prompts = [Prompt((*range(10), n), ((20,), (21,))) for n in range(5)]
