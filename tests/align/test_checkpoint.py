@@ -96,6 +96,14 @@ class Training:
 
 
 @pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored; here it means what Ctrl-C means."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def _in_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labelrel.align.train._MICRO_TOKENS", 20)
 
