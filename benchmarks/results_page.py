@@ -73,7 +73,7 @@ def gap_table(experiments: Sequence[Found]) -> str:
 
 
 def signal_table(experiments: Sequence[Found]) -> str:
-    """Which way of varying the query is informative."""
+    """Which way of varying the query is informative; empty where no task was asked in two ways."""
     lines = [
         "| task | options in the prompt | variants differ by | weak labels right | unanimous | AUROC of entropy |",
         "|---|---|---|---|---|---|",
@@ -93,7 +93,8 @@ def method_table(e: Found) -> str:
     lines = [
         f"### {e['task']}",
         "",
-        f"{short(e['weak'])} → {short(e['strong'])}, {len(e['seeds'])} training seed(s), {e['variants']} variants.",
+        f"{short(e['weak'])} → {short(e['strong'])}, training seeds {', '.join(map(str, e['rows'][-1]['seeds']))}, "
+        f"{e['variants']} variants per question.",
         "",
         "| method | role | kept | labels right | test accuracy [95 %] | PGR [95 %] | vs naive [95 %] |",
         "|---|---|---|---|---|---|---|",
