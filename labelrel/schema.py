@@ -14,7 +14,6 @@ import polars as pl
 from labelrel.errors import InputError, some
 
 SPLITS = ("weak_train", "w2s", "gold_dev", "test")
-KINDS = ("choice", "binary", "numeric", "text")
 
 ITEMS = pl.Schema(
     {

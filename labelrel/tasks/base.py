@@ -113,6 +113,21 @@ class Task:
         return Plugin(name=self.name, function=self.load, params=self.params)
 
 
+def meta_of(item: Item) -> Mapping[str, Any]:
+    """Return what a task's own items carry for their wording.
+
+    Raises:
+        InputError: the items were made by something else.
+    """
+    meta: Mapping[str, Any] | None = item.get("meta")
+    if meta is None:
+        raise InputError(
+            f"item {item['item_id']} has no 'meta', which task '{item['task']}' needs to word it; make the items with "
+            "`labelrel prepare`, or use task 'table' for your own."
+        )
+    return meta
+
+
 tasks: Registry[Task] = Registry("task")
 
 

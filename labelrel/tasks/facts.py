@@ -19,7 +19,7 @@ from string import Formatter
 import polars as pl
 
 from labelrel.errors import InputError
-from labelrel.tasks.base import Item, Task, Wording, assign_splits, tasks
+from labelrel.tasks.base import Item, Task, Wording, assign_splits, meta_of, tasks
 from labelrel.tasks.reading import parse_choice
 
 NUM_DISTRACTORS = 3
@@ -93,7 +93,7 @@ class Facts:
 
     def wordings(self, item: Item) -> list[Wording]:
         """Return the five ways to ask an item, the canonical one first, none ending in a blank."""
-        meta = item["meta"]
+        meta = meta_of(item)
         others = [prompt.format(**meta) for prompt in self.families[meta["family"]].prompts]
         options = tuple(f" {choice}" for choice in item["choices"])
         # a capital: "The Netherlands is on ..."

@@ -19,7 +19,7 @@ from labelrel.errors import InputError, some
 from labelrel.files import read_table
 from labelrel.plugin import Params
 from labelrel.schema import SPLITS, require_columns
-from labelrel.tasks.base import Item, Kind, Reading, Task, Wording, assign_splits, tasks
+from labelrel.tasks.base import Item, Kind, Reading, Task, Wording, assign_splits, meta_of, tasks
 from labelrel.tasks.reading import read_choice, read_number, read_text, read_word
 from labelrel.tasks.wording import QUESTION, ask
 
@@ -282,7 +282,7 @@ def wordings(item: Item) -> list[Wording]:
 
 def parse(item: Item, completion: str) -> Reading:
     """Read the answer of a completion according to the item's kind."""
-    kind: Literal["choice", "binary", "classes", "numeric", "text"] = item["meta"]["kind"]
+    kind: Literal["choice", "binary", "classes", "numeric", "text"] = meta_of(item)["kind"]
     if kind == "choice":
         return read_choice(item["choices"], completion)
     if kind in ("binary", "classes"):

@@ -323,3 +323,9 @@ def test_items_with_enough_options_are_worded():
     assert sorted(item["choices"]) == ["v", "w", "x", "y"]
     assert right(item) == "y"
     assert TINY.wordings(item)[1] == Wording("B ({odd}) is", tuple(f" {choice}" for choice in item["choices"]))
+
+
+def test_items_of_another_making_are_told_in_one_line():
+    item = {"item_id": "q1", "task": "world_facts", "question": "?", "choices": ["a", "b"], "gold_label": "0"}
+    with pytest.raises(InputError, match="item q1 has no 'meta', which task 'world_facts' needs to word it"):
+        tasks.get("world_facts").wordings(item)
