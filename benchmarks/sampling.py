@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--hellaswag", required=True, metavar="DIR", help="folder with hellaswag_validation.jsonl")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--items", type=int, default=60, help="questions per task for the choice modes")
-    parser.add_argument("--slow-answers", type=int, default=8, help="answers per round for the paper's way")
+    parser.add_argument("--items", type=int, default=16, help="questions per task for the choice modes")
+    parser.add_argument("--slow-answers", type=int, default=5, help="answers per round for the paper's way")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS / "sampling.json")
@@ -73,7 +73,7 @@ def measure(loaded: Any, task: str, source: str | None, options: argparse.Namesp
     raw_tokens, raw = raw_forward(loaded, queries)
     needed, sides = choice_sides(loaded, queries)
     slow = queries[:: max(1, len(queries) // options.slow_answers)][: options.slow_answers]
-    many = queries[:: max(1, len(queries) // 96)][:96]
+    many = queries[:: max(1, len(queries) // 32)][:32]
     sides |= {
         "one by one": (len(slow), lambda: one_by_one(loaded, slow)),
         "batched": (len(many), lambda: batched(loaded, many)),
