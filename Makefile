@@ -20,8 +20,9 @@ demo: $(STAMP)  ## the whole comparison on real models, a table, and how to look
 	@echo "The same runs in MLflow, side by side:  $(BIN)/labelrel ui"
 	@echo "One page with figures:                  data/report/report.html"
 
+# tiny models gain nothing from a second thread and wait for it where the machine has other work
 test: $(STAMP)  ## the test suite
-	python -m pytest -q
+	OMP_NUM_THREADS=1 python -m pytest -q
 
 smoke: $(STAMP)  ## the same pipeline on the same model, miniature, in a folder of its own
 	python tests/smoke/run.py build/smoke
@@ -30,7 +31,7 @@ check: $(STAMP)  ## lint, types, tests
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest -q
+	OMP_NUM_THREADS=1 python -m pytest -q
 
 install: $(STAMP)
 
