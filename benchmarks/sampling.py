@@ -39,10 +39,14 @@ VARIANTS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hellaswag", required=True, metavar="DIR", help="folder with hellaswag_validation.jsonl")
+    parser.add_argument(
+        "--tasks", nargs="*", default=["world_facts", "hellaswag"], help="measure these; keep the others"
+    )
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--items", type=int, default=16, help="questions per task for the choice modes")
     parser.add_argument("--slow-answers", type=int, default=5, help="answers per round for the paper's way")
+    parser.add_argument("--batch-answers", type=int, default=32, help="answers per round for the ways in batches")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS / "sampling.json")
@@ -53,15 +57,17 @@ def main() -> None:
 
     set_threads(options.threads)
     loaded = load_model(parse_reference(options.model), device=pick_device(options.device))
+    before = json.loads(options.out.read_text(encoding="utf-8"))["tasks"] if options.out.is_file() else {}
     result: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.sampling", *_public(sys.argv[1:])]),
         "date": date.today().isoformat(),
         "machine": _machine(options),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "model": options.model,
-        "tasks": {},
+        "tasks": before,
     }
-    for task, source in (("world_facts", None), ("hellaswag", options.hellaswag)):
+    for task in options.tasks:
+        source = options.hellaswag if task == "hellaswag" else None
         result["tasks"][task] = measure(loaded, task, source, options)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -73,7 +79,7 @@ def measure(loaded: Any, task: str, source: str | None, options: argparse.Namesp
     raw_tokens, raw = raw_forward(loaded, queries)
     needed, sides = choice_sides(loaded, queries)
     slow = queries[:: max(1, len(queries) // options.slow_answers)][: options.slow_answers]
-    many = queries[:: max(1, len(queries) // 32)][:32]
+    many = queries[:: max(1, len(queries) // options.batch_answers)][: options.batch_answers]
     sides |= {
         "one by one": (len(slow), lambda: one_by_one(loaded, slow)),
         "batched": (len(many), lambda: batched(loaded, many)),
