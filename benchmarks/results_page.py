@@ -30,6 +30,7 @@ def write_page(result: Found, work: Path, docs: Path) -> None:
     parts = {
         "gaps": gap_table(result["experiments"]),
         "num_gaps": str(len(with_gap)),
+        "num_all": str(len({e["task"] for e in result["experiments"] if e["rows"]})),
         "num_tasks": str(len({e["task"] for e in compared})),
         "signal": signal_table(result["experiments"]),
         "pooled": pooled_table(with_gap),
