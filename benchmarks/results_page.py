@@ -32,7 +32,6 @@ def write_page(result: Found, work: Path, docs: Path) -> None:
         "num_gaps": str(len(with_gap)),
         "num_all": str(len({e["task"] for e in result["experiments"] if e["rows"]})),
         "num_tasks": str(len({e["task"] for e in compared})),
-        "signal": signal_table(result["experiments"]),
         "pooled": pooled_table(with_gap),
         "methods": "\n\n".join(method_table(e) for e in compared),
         "pictures": "\n\n".join(picture_block(task, names) for task, names in copied.items()),
@@ -70,22 +69,6 @@ def gap_table(experiments: Sequence[Found]) -> str:
             f"| {sure}{signed(gap['value'])}{sure} [{signed(gap['low'])}, {signed(gap['high'])}] "
             f"| {number(e['label_accuracy'])} | {number(e['unanimous'])} | {number(e['auroc'].get('entropy'))} |"
         )
-    return "\n".join(lines)
-
-
-def signal_table(experiments: Sequence[Found]) -> str:
-    """Which way of varying the query is informative; empty where no task was asked in two ways."""
-    lines = [
-        "| task | options in the prompt | variants differ by | weak labels right | unanimous | AUROC of entropy |",
-        "|---|---|---|---|---|---|",
-    ]
-    twice = {e["task"] for e in experiments if e["name"] != e["task"]}
-    for e in sorted(experiments, key=lambda e: e["task"]):
-        if e["task"] in twice:
-            lines.append(
-                f"| `{e['task']}` | {e['prompt']['options']} | {e['prompt']['vary']} | {number(e['label_accuracy'])} "
-                f"| {number(e['unanimous'])} | {number(e['auroc'].get('entropy'))} |"
-            )
     return "\n".join(lines)
 
 
@@ -209,7 +192,7 @@ def overview(result: Found, path: Path) -> None:
             right.plot(row["mean"], place, marker="o", markersize=5, color=LIGHT.right)
         right.axvline(0, color=LIGHT.muted, linewidth=1, linestyle=(0, (4, 3)))
         right.set_yticks(range(len(order)), order)
-        right.set_xlabel("lead over naive, mean over tasks with a gap")
+        right.set_xlabel("mean lead over naive")
         right.grid(axis="y", visible=False)
         path.write_bytes(png(figure))
 
