@@ -35,8 +35,6 @@ def choice_logprobs(
         For each prompt the natural log-probabilities of its choices, normalised over the choices
         (their exponentials sum to 1). A choice's own log-probability is the sum over its tokens.
     """
-    if groups is None or decoder.cached:
-        groups = [[index] for index in range(len(prompts))]
     budget = token_budget(decoder.device, decoder.model)
     results: list[list[float]] = [[] for _ in prompts]
     done = 0
@@ -63,9 +61,10 @@ def choice_logprobs(
 
     trees: list[tuple[Sequence[int], Tree]] = []
     stems: list[tuple[Sequence[int], Stem]] = []
-    for group in groups:
-        tree = grow([prompts[index] for index in group])
-        stem = stem_of([prompts[index] for index in group], tree)
+    for group in [[index] for index in range(len(prompts))] if groups is None else groups:
+        alike = [prompts[index] for index in group]
+        tree = grow(alike)
+        stem = stem_of(alike, tree)
         if stem is None:
             trees.append((group, tree))
         else:

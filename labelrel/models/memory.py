@@ -91,18 +91,22 @@ def in_batches(
     """
     waiting = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     while waiting:
-        group = next([waiting[i] for i in part] for part in batches([lengths[i] for i in waiting], budget))
-        longest = lengths[group[-1]]
-        if _fits(run, group):
-            waiting = waiting[len(group) :]
-            continue
-        if len(group) == 1:
-            raise InputError(
-                f"a sequence of {longest} tokens does not fit into memory by itself; "
-                "shorten the prompts, generate less, or use a smaller model."
-            )
-        budget = len(group) * longest // 2
-        told(f"out of memory with {len(group)} sequences of up to {longest} tokens; going on with half as many")
+        done = 0
+        for part in batches([lengths[i] for i in waiting], budget):
+            group = [waiting[i] for i in part]
+            if _fits(run, group):
+                done += len(group)
+                continue
+            longest = lengths[group[-1]]
+            if len(group) == 1:
+                raise InputError(
+                    f"a sequence of {longest} tokens does not fit into memory by itself; "
+                    "shorten the prompts, generate less, or use a smaller model."
+                )
+            budget = len(group) * longest // 2
+            told(f"out of memory with {len(group)} sequences of up to {longest} tokens; going on with half as many")
+            break
+        waiting = waiting[done:]
     return budget
 
 

@@ -31,6 +31,7 @@ def supervise(project: Project, *, quiet: bool = False) -> Summary:
 def _tune(project: Project, *, quiet: bool) -> Summary:
     from labelrel.align.run import Budget, run, write_run
     from labelrel.supervise.variants import query_variants
+    from labelrel.tasks import Wording
 
     config, settings = project.config, project.config.supervise
     items, prompting = items_and_prompting(project)
@@ -41,7 +42,7 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
     rows = []
     for query in query_variants(prompting, gold, settings.variants):
         label = query.item["gold_label"]
-        target = prompting.task.target(query.item, label) if query.options is None else query.options[int(label)]
+        target = prompting.target(query.item, Wording(query.prompt, query.options), label)
         rows.append((query.item["item_id"], query.prompt, target, label, 1.0))
     loaded = load(settings.model, config.base)
     outcome = run(
