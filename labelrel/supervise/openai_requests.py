@@ -173,7 +173,7 @@ class Requests:
                 reply = await client.post(self._server.path, cast_to=object, body=sent)
             except self._openai.APIStatusError as error:
                 status, told = error.status_code, self._told(error)
-                if self._adapted(body) != sent or self._adapt(sent, told, status):
+                if status not in _PASSING and (self._adapted(body) != sent or self._adapt(sent, told, status)):
                     continue  # sent again in the way the server understands
                 if status not in _PASSING or error.code == "insufficient_quota":
                     raise InputError(self._advice(status, told, sent)) from None
@@ -224,7 +224,7 @@ class Requests:
 
     def _adapt(self, sent: Body, told: str, status: int) -> bool:
         """Learn from a refusal what to ask otherwise; whether there is something to learn."""
-        if status in _PASSING or status in (401, 403, 404):
+        if status in (401, 403, 404):
             return False
         if "max_completion_tokens" in told and "max_tokens" in sent:
             self._renamed = True

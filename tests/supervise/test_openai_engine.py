@@ -438,6 +438,23 @@ def test_the_key_is_sent_and_is_nowhere_else(server, tmp_path, monkeypatch, caps
     assert b"Rome" in everything_in(tmp_path)
 
 
+def test_trouble_is_waited_out_also_when_something_was_learnt_meanwhile(server, tmp_path, capsys):
+    """The first request fails only after the answer to another showed that there are no log-probabilities."""
+
+    def late(number: int, body: dict) -> object:
+        if number > 0:
+            return None
+        while not any("logprobs" not in other for other in server.bodies):
+            time.sleep(0.005)
+        return refusal(500, "too busy")
+
+    server.write = lambda prompt: " Rome"
+    server.trouble = late
+    replies = open_engine(server, asking(tmp_path), concurrency=2).ask(questions(4))
+    assert [reply.answer for reply in replies] == ["1"] * 4
+    assert "HTTP 500: too busy; again in" in capsys.readouterr().err
+
+
 def test_the_key_is_not_in_errors(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     server.trouble = lambda number, body: refusal(401, f"Incorrect API key provided: {KEY}")
