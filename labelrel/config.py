@@ -38,12 +38,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
 
 
+class Trunk(_Section):
+    """The cache of the frozen layers below the adapted ones."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="precision on disk; auto: float16, or float32 where that would lose more than it may"
+    )
+    max_gib: PositiveFloat = Field(8.0, description="most disk space, GiB; what was used longest ago goes first")
+
+
 class Base(_Section):
     """What every stage reads."""
 
     seed: int = Field(42, ge=0, description="seed of everything that draws: splits, answers, data order, adapters")
     threads: int = Field(2, ge=1, description="CPU threads; a part of the result, since sums change with it")
     device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where models run")
+    trunk: Trunk = Trunk()
 
 
 class Sizes(_Section):
@@ -97,6 +107,9 @@ class Lora(_Section):
     rank: Positive = 16
     alpha: PositiveFloat = 32.0
     dropout: Share = 0.0
+    variant: Literal["lora", "dora", "rslora"] = Field(
+        "lora", description="dora: direction and magnitude apart (Liu et al. 2024); rslora: scaled by alpha / sqrt(rank)"
+    )
 
 
 class Supervise(_Section):
@@ -179,6 +192,13 @@ class Select(_WithSections):
     """Scores → training sets: which rules, and one section of parameters per rule."""
 
 
+class EarlyStop(_Section):
+    """Stop when the accuracy on gold_dev no longer rises, and keep the best adapter."""
+
+    every: Positive = Field(description="optimiser steps between two looks at gold_dev")
+    patience: Positive = Field(description="looks without a better accuracy before the training stops")
+
+
 class Align(_Section):
     """LoRA on the strong model, the same budget for every method."""
 
@@ -191,6 +211,9 @@ class Align(_Section):
     learning_rate: PositiveFloat = 5e-4
     top_layers: int | None = Field(8, ge=1, description="adapt only the last K layers and cache the rest; null: all")
     lora: Lora = Lora()
+    early_stop: EarlyStop | None = Field(None, description="null: every method trains all of its steps")
+    gradient_checkpointing: bool = Field(False, description="compute activations anew: less memory, a third slower")
+    load_in_8bit: bool = Field(False, description="hold the frozen weights in 8 bits; CUDA only, needs bitsandbytes")
 
 
 class Report(_Section):

@@ -116,7 +116,7 @@ def test_every_mistake_is_told_at_once(problems, document):
         ("prompt", "options", "hidden"),
         ("prompt", "templates", "null"),
         ("sample", "mode", "choice"),
-        ("align", "lora", "{alpha: 32.0, dropout: 0.0, rank: 16}"),
+        ("align", "lora", "{alpha: 32.0, dropout: 0.0, rank: 16, variant: lora}"),
         ("prepare", "task", "world_facts"),
         ("sample", "splits", "[w2s, gold_dev]"),
         ("align", "learning_rate", "0.0005"),

@@ -35,7 +35,7 @@ def test_the_paper_profile_has_the_papers_settings():
     document = compose("paper", "ethics_commonsense")
     for stage in ("supervise", "align"):
         section = document[stage]
-        assert section["lora"] == {"rank": 16, "alpha": 32, "dropout": 0.05}
+        assert section["lora"] == {"rank": 16, "alpha": 32, "dropout": 0.05, "variant": "lora"}
         assert (section["learning_rate"], section["batch_size"], section["epochs"]) == (5e-5, 24, 3)
         assert section["top_layers"] is None
     assert (document["sample"]["variants"], document["score"]["temperature"]) == (2, 1.0)
