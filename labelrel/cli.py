@@ -1,7 +1,7 @@
 """The command line: parse, call one pipeline function, print.
 
 Everything heavy is imported where it is used, so that `--help` answers at once. This file has the
-commands of a project; `cli_tables.py` those on any table.
+commands of a project; `cli_tables.py` those on any table, `cli_models.py` those on any model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Annotated
 import typer
 
 from labelrel import __version__, cli_tables  # noqa: F401  (registers its commands, which help shows first)
+
+# isort: split
+from labelrel import cli_models  # noqa: F401  (and then these)
 from labelrel.cli_common import (
     LISTS,
     PARAMS,

@@ -28,6 +28,7 @@ app = typer.Typer(
 PARAMS = Path("params.yaml")
 PROJECT = "A project (params.yaml)"
 TABLES = "Any table of answers"
+MODELS = "Any model or adapter"
 LISTS = "What there is"
 
 Params = Annotated[Path, typer.Option("--params", help="Settings; its folder is the project.")]

@@ -89,7 +89,7 @@ def write_answers(*ids: str) -> None:
 
 def test_the_commands_there_are():
     assert COMMANDS == [
-        "score", "agree", "diff", "export",
+        "score", "agree", "diff", "export", "evaluate", "merge",
         "prepare", "fetch", "supervise", "sample", "paraphrase", "select", "align", "report",
         "methods", "tasks", "engines", "profile", "ui",
     ]  # fmt: skip
@@ -307,7 +307,7 @@ def test_params_of_another_folder_are_another_project(tmp_path):
 # --- params.yaml ---------------------------------------------------------------------------------
 
 
-WITHOUT_PROJECT = ("agree", "diff", "engines", "export", "fetch", "methods", "profile", "tasks", "ui")
+WITHOUT_PROJECT = ("agree", "diff", "engines", "export", "fetch", "merge", "methods", "profile", "tasks", "ui")
 
 
 @pytest.mark.parametrize("name", [c for c in COMMANDS if c not in WITHOUT_PROJECT])

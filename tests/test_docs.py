@@ -22,7 +22,8 @@ from labelrel.selection import rules
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-SPELLED_ONLY = {"ui", "supervise", "sample", "align", "fetch", "prepare", "select", "report"}  # need models or a run
+# need models or a run
+SPELLED_ONLY = {"ui", "supervise", "sample", "align", "fetch", "prepare", "select", "report", "evaluate", "merge"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

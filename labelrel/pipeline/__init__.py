@@ -5,6 +5,7 @@ read about it, as a plain dict. Rooms with heavy imports are entered inside the 
 """
 
 from labelrel.pipeline.align import align, comparison_id, report
+from labelrel.pipeline.evaluate import evaluate, merge
 from labelrel.pipeline.items import fetch, fetch_model, prepare
 from labelrel.pipeline.labels import score, select
 from labelrel.pipeline.supervise import paraphrase, sample, supervise
@@ -12,8 +13,10 @@ from labelrel.pipeline.supervise import paraphrase, sample, supervise
 __all__ = [
     "align",
     "comparison_id",
+    "evaluate",
     "fetch",
     "fetch_model",
+    "merge",
     "paraphrase",
     "prepare",
     "report",
