@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from labelrel.config import Lora
 from labelrel.errors import ConfigError, InputError
 from labelrel.files import write_json
 from labelrel.models.decoder import check_top_layers, num_decoder_layers
+from labelrel.models.families import find_layout
 
 with warnings.catch_warnings():
     # peft reads an attribute that transformers will drop in v6; nothing of ours depends on it
@@ -26,7 +29,7 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
 
     Args:
         model: a frozen causal language model; it is changed in place.
-        lora: rank, alpha, dropout.
+        lora: rank, alpha, dropout, variant.
         top_layers: K; None means all layers.
         seed: of the initial weights: equal seeds give equal adapters, whatever the labels.
 
@@ -34,25 +37,31 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
         The model wrapped by peft.
 
     Raises:
-        ConfigError: more top layers than the model has.
+        ConfigError: more top layers than the model has, or no plain layer list to count them in.
     """
     if hasattr(model, "peft_config"):
         raise ValueError("the model has an adapter already; remove it first")
-    num_layers = num_decoder_layers(model)
     layers = None
     if top_layers is not None:
+        num_layers = num_decoder_layers(model)
         check_top_layers(top_layers, num_layers)
         layers = list(range(num_layers - top_layers, num_layers))
     decoder = model.get_decoder()
-    names = {name.rsplit(".", 1)[-1] for name, m in decoder.layers.named_modules() if isinstance(m, torch.nn.Linear)}
+    layout = find_layout(decoder)
+    inside = getattr(decoder, layout.layers) if layout else decoder
+    linear = {name.rsplit(".", 1)[-1]: m for name, m in inside.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=sorted(names),
+        target_modules=sorted(linear),
+        # Conv1D keeps its weights the other way round
+        fan_in_fan_out=all(isinstance(module, Conv1D) for module in linear.values()),
+        use_dora=lora.variant == "dora",
+        use_rslora=lora.variant == "rslora",
         layers_to_transform=layers,
-        layers_pattern="layers" if layers else None,
+        layers_pattern=layout.layers if layout and layers else None,
     )
     torch.manual_seed(seed)
     with warnings.catch_warnings():

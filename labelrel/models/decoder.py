@@ -6,7 +6,6 @@ put on the model is an adapter on the top part, and saving the model saves what 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,7 +14,8 @@ from torch import nn
 from transformers import DynamicCache
 
 from labelrel.errors import ConfigError
-from labelrel.models.packing import Packed, Prompt
+from labelrel.models.families import TESTED, find_layout, once, same_states, view_layers
+from labelrel.models.packing import Packed, Prompt, batches, pack
 
 _LOGITS_AT_ONCE = 1 << 26
 """Logits held at a time while options are scored: 256 MiB, whatever the vocabulary."""
@@ -29,22 +29,10 @@ class HiddenSource(Protocol):
         ...
 
 
-def view_layers(decoder: Any, start: int, stop: int, *, final_norm: bool) -> Any:
-    """Return a decoder that runs layers `start` to `stop` of another, sharing its weights."""
-    view = copy.copy(decoder)
-    view._modules = dict(decoder._modules)
-    view.layers = nn.ModuleList(list(decoder.layers)[start:stop])
-    view.config = copy.deepcopy(decoder.config)
-    view.config.num_hidden_layers = stop - start
-    if getattr(view.config, "layer_types", None):
-        view.config.layer_types = decoder.config.layer_types[start:stop]
-    if not final_norm:
-        view.norm = nn.Identity()
-    return view
-
-
 class Decoder:
     """Runs a model, whole or from cached trunk outputs.
+
+    A model that does not heed a mask of its own (one with ALiBi, say) gets a row for each branch.
 
     Args:
         model: a causal language model of transformers, plain or wrapped by peft.
@@ -53,26 +41,30 @@ class Decoder:
         source: supplies trunk outputs; needed with `top_layers`.
 
     Raises:
-        ConfigError: more top layers than the model has, a model without a plain layer list, or one
-            that does more to its embeddings or logits than this class knows.
+        ConfigError: more top layers than the model has, a model that cannot be cut (see `trunk_problem`), or
+            one that does more to its logits than this class knows.
     """
 
     def __init__(self, model: Any, *, top_layers: int | None = None, source: HiddenSource | None = None) -> None:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = plain_model(model)
         check_plain(base.config)
+        if _head_problem(base):
+            raise ConfigError(f"models of type '{base.config.model_type}' are not supported: {_head_problem(base)}.")
         self.model = model
         self.lm_head = base.get_output_embeddings()
         self.device = self.lm_head.weight.device
         self._dtype = self.lm_head.weight.dtype
         self._source = source
         self.cached = source is not None
+        self._apart = source is None and _packing_problem(base) is not None
         decoder = base.get_decoder()
         if top_layers is None:
             self._body = decoder
         else:
             num_layers = num_decoder_layers(base)
             check_top_layers(top_layers, num_layers)
-            self._body = view_layers(decoder, num_layers - top_layers, num_layers, final_norm=True)
+            _check_cut(base)
+            self._body = view_layers(decoder, num_layers - top_layers, num_layers, from_tokens=False, final_norm=True)
         if (top_layers is None) != (source is None):
             raise ValueError("top_layers and source belong together")
 
@@ -83,6 +75,8 @@ class Decoder:
             input_ids: (S, R) the shared tokens, padded on the right.
             owner: (B,) which of the S each row goes on from.
         """
+        if self._apart:
+            return None
         cache = DynamicCache()  # without the model's own windows: a mask says who sees whom
         self._body(input_ids=input_ids, past_key_values=cache, use_cache=True)
         cache.batch_select_indices(owner)
@@ -90,7 +84,7 @@ class Decoder:
 
     def hidden(self, prompts: Sequence[Prompt], packed: Packed, past: Any = None) -> torch.Tensor:
         """Return the final hidden states, (B, L, H), after the last norm."""
-        extra = _attention(packed, self._body.config)
+        extra = _attention(packed, self._body)
         if past is not None:
             output: torch.Tensor = self._body(
                 input_ids=packed.input_ids, past_key_values=past, use_cache=True, **extra
@@ -114,6 +108,8 @@ class Decoder:
             packed: the batch.
             past: what `past` returned, where the batch goes on from shared tokens.
         """
+        if self._apart:
+            return self._apart_logprobs(prompts, packed.input_ids.numel())
         states = self.hidden(prompts, packed, past).flatten(0, 1)[packed.source]
         if packed.shared is None:
             return -nn.functional.cross_entropy(self.lm_head(states).float(), packed.target, reduction="none")
@@ -125,6 +121,19 @@ class Decoder:
             wanted[here] = logprobs[packed.shared[here] - start, packed.target[here]]
         return wanted
 
+    def _apart_logprobs(self, prompts: Sequence[Prompt], max_tokens: int) -> torch.Tensor:
+        """Return what `token_logprobs` does, from a row of its own for each branch."""
+        rows = [Prompt(prompt.prefix, (branch,)) for prompt in prompts for branch in prompt.branches]
+        found: dict[int, torch.Tensor] = {}
+        for group in batches([len(row) for row in rows], max_tokens):
+            packed = pack([rows[index] for index in group]).to(self.device)
+            states = self._body(input_ids=packed.input_ids, use_cache=False).last_hidden_state
+            logits = self.lm_head(states.flatten(0, 1)[packed.source]).float()
+            values = -nn.functional.cross_entropy(logits, packed.target, reduction="none")
+            parts = torch.split(values, [len(rows[index].branches[0]) for index in group])
+            found.update(zip(group, parts, strict=True))
+        return torch.cat([found[index] for index in range(len(rows))])
+
 
 class Trunk:
     """The frozen lower layers of a model, up to but not including its top K layers."""
@@ -132,18 +141,20 @@ class Trunk:
     def __init__(self, model: Any, top_layers: int) -> None:
         num_layers = num_decoder_layers(model)
         check_top_layers(top_layers, num_layers)
+        _check_cut(model)
         self.device = next(model.parameters()).device
-        self._body = view_layers(model.get_decoder(), 0, num_layers - top_layers, final_norm=False)
+        self._body = view_layers(model.get_decoder(), 0, num_layers - top_layers, from_tokens=True, final_norm=False)
+        self.hidden_size: int = self._body.config.hidden_size
 
     @torch.inference_mode()
     def run(self, packed: Packed) -> torch.Tensor:
         """Return (B, L, H) hidden states at the entrance of the top layers."""
-        extra = _attention(packed, self._body.config)
+        extra = _attention(packed, self._body)
         output: torch.Tensor = self._body(input_ids=packed.input_ids, **extra, use_cache=False).last_hidden_state
         return output
 
 
-def _attention(packed: Packed, config: Any) -> dict[str, Any]:
+def _attention(packed: Packed, body: Any) -> dict[str, Any]:
     """Return mask and positions for a batch that needs more than plain causal attention.
 
     Raises:
@@ -151,6 +162,7 @@ def _attention(packed: Packed, config: Any) -> dict[str, Any]:
     """
     if packed.attention_mask is None:
         return {}
+    config, mask = body.config, packed.attention_mask
     window = getattr(config, "sliding_window", None)
     longest = int(packed.position_ids.max()) + 1
     if window is not None and longest > window and getattr(config, "use_sliding_window", True):
@@ -158,7 +170,15 @@ def _attention(packed: Packed, config: Any) -> dict[str, Any]:
             f"a prompt with an option has {longest} tokens, more than the model's attention "
             f"window of {window}; shorten the prompts or use a model without a window."
         )
-    return {"attention_mask": packed.attention_mask, "position_ids": packed.position_ids}
+    if config._attn_implementation == "eager":  # which adds the mask
+        lowest = torch.finfo(body.dtype).min
+        mask = torch.zeros(mask.shape, dtype=body.dtype, device=mask.device).masked_fill(~mask, lowest)
+    return {"attention_mask": mask, "position_ids": packed.position_ids}
+
+
+def plain_model(model: Any) -> Any:
+    """Return the model of transformers itself, whether or not peft wraps it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def check_plain(config: Any) -> None:
@@ -179,14 +199,94 @@ def num_decoder_layers(model: Any) -> int:
     """Return the number of decoder layers of a plain transformers model.
 
     Raises:
-        ConfigError: the model keeps its layers in no list called `layers` with a final `norm`.
+        ConfigError: the model keeps its layers in no plain list with a norm at its end.
     """
     decoder = model.get_decoder()
-    if not isinstance(getattr(decoder, "layers", None), nn.ModuleList) or not hasattr(decoder, "norm"):
-        raise ConfigError(
-            f"{type(model).__name__} has no plain layer list to cut; set top_layers to null to train all layers."
-        )
-    return len(decoder.layers)
+    layout = find_layout(decoder)
+    if layout is None:
+        raise ConfigError(f"{_no_list(model)} to cut; set top_layers to null to train all layers.")
+    return len(getattr(decoder, layout.layers))
+
+
+def trunk_problem(model: Any) -> str | None:
+    """Say in a few words why a model's lower layers cannot be cached; None where they can.
+
+    For families that the tests do not cover it runs a few tokens through the model, once.
+    """
+    base = plain_model(model)
+    decoder = base.get_decoder()
+    if find_layout(decoder) is None:
+        return _no_list(base)
+    if _packing_problem(base):
+        return f"{type(base).__name__} cannot take several options in one row"
+
+    def cut() -> str | None:
+        packed = pack(_probes(decoder))
+        packed = packed.to(base.get_output_embeddings().weight.device)
+        extra = _attention(packed, decoder)
+        whole = decoder(input_ids=packed.input_ids, **extra, use_cache=False).last_hidden_state
+        count = num_decoder_layers(base)
+        for middle in {0, count // 2}:
+            lower = view_layers(decoder, 0, middle, from_tokens=True, final_norm=False)
+            upper = view_layers(decoder, middle, count, from_tokens=False, final_norm=True)
+            states = lower(input_ids=packed.input_ids, **extra, use_cache=False).last_hidden_state
+            if not same_states(upper(inputs_embeds=states, **extra, use_cache=False).last_hidden_state, whole):
+                return "other results"
+        return None
+
+    if decoder.config.model_type not in TESTED and once(base, "cut", cut):
+        return f"the layers of {type(base).__name__} read more than the states that the layer below hands on"
+    return None
+
+
+def _no_list(model: Any) -> str:
+    return f"{type(model).__name__} has no plain layer list"
+
+
+def _check_cut(model: Any) -> None:
+    problem = trunk_problem(model)
+    if problem:
+        raise ConfigError(f"the trunk cache cannot be used: {problem}; set top_layers to null to train all layers.")
+
+
+def _probes(decoder: Any) -> list[Prompt]:
+    size = decoder.config.vocab_size
+    one, two, three, four, five = (number * size // 7 for number in range(1, 6))
+    return [Prompt((one, two, three), ((four, five), (two, five, one)))]
+
+
+def _packing_problem(model: Any) -> str | None:
+    """Say whether branches in one row disturb each other, as they do where the model ignores mask or positions."""
+    decoder = model.get_decoder()
+
+    def probe() -> str | None:
+        (prompt,) = _probes(decoder)
+        packed = pack([prompt]).to(model.get_output_embeddings().weight.device)
+        extra = _attention(packed, decoder)
+        row = decoder(input_ids=packed.input_ids, **extra, use_cache=False).last_hidden_state[0]
+        at = len(prompt.prefix)
+        for branch in prompt.branches:
+            ids = torch.tensor([[*prompt.prefix, *branch]], device=packed.input_ids.device)
+            alone = decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt.prefix) :]
+            if not same_states(row[at : at + len(branch)], alone):
+                return "other results"
+            at += len(branch)
+        return None
+
+    return None if decoder.config.model_type in TESTED else once(model, "packing", probe)
+
+
+def _head_problem(model: Any) -> str | None:
+    """Say whether the logits are something else than `lm_head(hidden)`."""
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+
+    def probe() -> str | None:
+        ids = torch.tensor([_probes(decoder)[0].prefix], device=head.weight.device)
+        logits = model(input_ids=ids, use_cache=False).logits
+        plain = head(decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        return None if same_states(logits, plain) else "their logits are not the output layer's alone"
+
+    return None if decoder.config.model_type in TESTED else once(model, "head", probe)
 
 
 def check_top_layers(top_layers: int, num_layers: int) -> None:

@@ -72,7 +72,7 @@ def test_choices_are_normalised_over_the_choices(tiny_model: Any, tiny_prompts: 
 
 
 def test_choices_score_the_same_on_the_trunk_cache(tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path) -> None:
-    cache = TrunkCache(tmp_path, Trunk(tiny_model, 2), fingerprint="weights", top_layers=2)
+    cache = TrunkCache(tmp_path, Trunk(tiny_model, 2), fingerprint="weights", top_layers=2, dtype="float32")
     cache.fill(tiny_prompts)
     plain = choice_logprobs(Decoder(tiny_model), tiny_prompts)
     for groups in (None, [[3, 0], [1, 2]]):  # which a cache of single prompts cannot use, and need not

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labelrel.errors import ConfigError
-from labelrel.models.decoder import Decoder, Trunk, check_top_layers, num_decoder_layers, view_layers
+from labelrel.models.decoder import Decoder, Trunk, check_top_layers
 from labelrel.models.packing import Prompt, pack
 
 
@@ -65,24 +65,6 @@ def test_vocabulary_is_reached_only_where_a_branch_token_is_predicted(
     assert rows == [sum(len(branch) for prompt in tiny_prompts for branch in prompt.branches)]
 
 
-def test_view_shares_weights_and_leaves_the_model_whole(tiny_model: Any) -> None:
-    decoder = tiny_model.get_decoder()
-    layers, norm = list(decoder.layers), decoder.norm
-    view = view_layers(decoder, 1, 3, final_norm=False)
-    assert list(view.layers) == layers[1:3]
-    assert view.config.num_hidden_layers == 2
-    assert list(decoder.layers) == layers
-    assert decoder.norm is norm
-    assert decoder.config.num_hidden_layers == 4
-
-
-def test_view_keeps_the_kind_of_each_layer(make_model: Callable[..., Any]) -> None:
-    kinds = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
-    decoder = make_model("gemma3", layer_types=kinds).get_decoder()
-    assert list(view_layers(decoder, 1, 3, final_norm=True).config.layer_types) == kinds[1:3]
-    assert list(decoder.config.layer_types) == kinds
-
-
 def test_trunk_and_top_layers_in_a_row_are_the_whole_model(family_model: Any, tiny_prompts: list[Prompt]) -> None:
     class Straight:
         """Hands the trunk's outputs on without a cache."""
@@ -108,18 +90,3 @@ def test_top_layers_must_be_layers_of_the_model(tiny_model: Any, top_layers: int
 @pytest.mark.parametrize("top_layers", [1, 4])
 def test_top_layers_from_one_to_all_are_allowed(top_layers: int) -> None:
     check_top_layers(top_layers, 4)
-
-
-def test_model_without_a_layer_list_is_refused_where_it_would_be_cut(
-    tiny_prompts: list[Prompt], naive_logprobs: Any
-) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=None, eos_token_id=None
-    )
-    model = GPT2LMHeadModel(config).eval()
-    with pytest.raises(ConfigError, match="GPT2LMHeadModel has no plain layer list to cut; set top_layers to null"):
-        num_decoder_layers(model)
-    expected = alone(naive_logprobs, model, tiny_prompts)
-    torch.testing.assert_close(packed_logprobs(model, tiny_prompts), expected, atol=1e-5, rtol=0)

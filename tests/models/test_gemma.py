@@ -96,7 +96,7 @@ def plain_choices(naive: Any, model: Any) -> list[list[float]]:
 
 
 def cached(model: Any, top_layers: int, folder: Path, prompts: Sequence[Prompt] = PROMPTS) -> TrunkCache:
-    cache = TrunkCache(folder, Trunk(model, top_layers), fingerprint="weights", top_layers=top_layers)
+    cache = TrunkCache(folder, Trunk(model, top_layers), fingerprint="weights", top_layers=top_layers, dtype="float32")
     cache.fill(prompts)
     return cache
 

@@ -22,7 +22,9 @@ from labelrel.models.trunk import TrunkCache
 
 
 def open_cache(folder: Path, model: Any, top_layers: int = 2, fingerprint: str = "weights") -> TrunkCache:
-    return TrunkCache(folder, Trunk(model, top_layers), fingerprint=fingerprint, top_layers=top_layers)
+    """A cache that rounds nothing, so that it can be compared with plain forwards."""
+    trunk = Trunk(model, top_layers)
+    return TrunkCache(folder, trunk, fingerprint=fingerprint, top_layers=top_layers, dtype="float32")
 
 
 def shards(folder: Path) -> list[Path]:
@@ -154,25 +156,38 @@ def foreign(shard: Path) -> None:
 
 
 def without_states(shard: Path) -> None:
-    save_file({"other": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [3]])})
+    save_file({"other": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [3]]), "error": "0.0"})
 
 
 def wrong_lengths(shard: Path) -> None:
-    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [4]])})
+    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [4]]), "error": "0.0"})
 
 
-@pytest.mark.parametrize("damage", [cut_short, scribble, empty, foreign, without_states, wrong_lengths])
+def without_error(shard: Path) -> None:
+    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [3]])})
+
+
+def keys_without_rows(shard: Path) -> None:
+    index = json.dumps([["a", "b"], [3]])
+    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": index, "error": "0.0"})
+
+
+DAMAGES = [cut_short, scribble, empty, foreign, without_states, wrong_lengths, without_error, keys_without_rows]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_shard_is_computed_again(
     tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     whole = open_cache(tmp_path, tiny_model)
     whole.fill(tiny_prompts)
+    before = whole.hidden(tiny_prompts, 30)
     (shard,) = shards(tmp_path)
     damage(shard)
     again = open_cache(tmp_path, tiny_model)
     again.fill(tiny_prompts)
     assert again.num_computed_tokens == tokens_of(tiny_prompts)
-    assert torch.equal(again.hidden(tiny_prompts, 30), whole.hidden(tiny_prompts, 30))
+    assert torch.equal(again.hidden(tiny_prompts, 30), before)
     healed = open_cache(tmp_path, tiny_model)
     healed.fill(tiny_prompts)
     assert healed.num_computed_tokens == 0
@@ -206,7 +221,8 @@ def test_shards_written_before_a_failure_are_kept(
                 raise MemoryError
             return super().run(packed)
 
-    broken = TrunkCache(tmp_path, Failing(tiny_model, 2), fingerprint="weights", top_layers=2)
+    trunk = Failing(tiny_model, 2)
+    broken = TrunkCache(tmp_path, trunk, fingerprint="weights", top_layers=2, dtype="float32")
     with pytest.raises(MemoryError):
         broken.fill(tiny_prompts)
     longest_two = sorted(len(prompt) for prompt in tiny_prompts)[2:]
@@ -243,7 +259,7 @@ def test_what_another_process_is_writing_is_left_alone(
         open_cache(tmp_path, tiny_model)
         seen.append(file.exists())
 
-    monkeypatch.setattr("labelrel.models.trunk.save_file", save_while_another_opens)
+    monkeypatch.setattr("labelrel.models.shards.save_file", save_while_another_opens)
     open_cache(tmp_path, tiny_model).fill(tiny_prompts)
     assert seen == [True]
     assert len(shards(tmp_path)) == 1
