@@ -51,17 +51,18 @@ def write_card(
         predictions: on the test split, for the accuracy; None leaves it out.
         merged: whether the folder holds a whole model.
     """
-    known = {**record, "accuracy": None if predictions is None else measured(predictions)}
+    seed = (record.get("params") or {}).get("base.seed", 0)
+    known = {**record, "accuracy": None if predictions is None else measured(predictions, seed)}
     with replacing(folder / CARD) as temporary:
         temporary.write_text(model_card(known, merged=merged), encoding="utf-8")
 
 
-def measured(predictions: pl.DataFrame) -> dict[str, Any] | None:
+def measured(predictions: pl.DataFrame, seed: int = 0) -> dict[str, Any] | None:
     """Return the test accuracy with its 95% bootstrap interval, for `model_card`; None without gold labels."""
     correct = predictions["correct"].drop_nulls().cast(pl.Float64)
     if correct.is_empty():
         return None
-    found = interval(correct.to_numpy())
+    found = interval(correct.to_numpy(), seed=seed)
     return {"value": found.value, "low": found.low, "high": found.high, "items": found.n}
 
 
@@ -118,7 +119,8 @@ def _summary(record: Mapping[str, Any], merged: bool) -> str:
     of = f"{_code(base)}{f', its first {layers} layers' if layers else ''}" if base else "a language model"
     what = f"{of} with a low-rank adapter merged into it" if merged else f"A low-rank adapter for {of}"
     what = what[0].upper() + what[1:]
-    return f"{what}, trained with labelrel {__version__}. It answers prompts that are worded as the settings below say."
+    asked = " It answers prompts that are worded as the settings below say." if record.get("params") else ""
+    return f"{what}, trained with labelrel {__version__}.{asked}"
 
 
 def _facts(record: Mapping[str, Any]) -> list[str]:
@@ -214,7 +216,7 @@ def _again(record: Mapping[str, Any], merged: bool) -> list[str]:
         )
         lines.append(f"$ {shlex.join(['labelrel', 'merge', folder, '--model', reference, '-o', 'merged'])}")
     return [
-        "With the settings above in `params.yaml` and files of the digests above:",
+        "In a project with these settings and files:",
         "",
         *_fenced("console", "\n".join(lines)),
     ]

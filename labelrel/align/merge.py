@@ -36,8 +36,8 @@ def fit_adapter(model: Any, folder: Path) -> Any:
         wrapped = load_adapter(model, folder)
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
-    wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-    spare, missing = sorted(saved - wanted), sorted(wanted - saved)
+    needed, allowed = (set(get_peft_model_state_dict(wrapped, save_embedding_layers=own)) for own in (False, True))
+    spare, missing = sorted(saved - allowed), sorted(needed - saved)
     if spare or missing:
         (first, *_) = (name.removeprefix("base_model.model.") for name in spare or missing)
         told = f"has no place for {first}" if spare else f"needs {first}, which the adapter lacks"

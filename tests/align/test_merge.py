@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -232,6 +232,14 @@ def test_adapter_that_lacks_layers_is_refused(make_model: Callable[..., Any], tu
     run, _ = tuned(top_layers=None)
     with pytest.raises(InputError, match=r"needs .*layers\.4.*, which the adapter lacks"):
         fit_adapter(make_model(num_hidden_layers=5), run / "adapter")
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_adapters_made_by_plain_peft_fit(make_model: Callable[..., Any], tmp_path: Path, embeddings: bool) -> None:
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False, modules_to_save=["lm_head"])
+    theirs = get_peft_model(make_model(), config)
+    theirs.save_pretrained(tmp_path / "theirs", save_embedding_layers=embeddings)
+    torch.testing.assert_close(logits(fit_adapter(make_model(), tmp_path / "theirs")), logits(theirs))
 
 
 def test_values_that_are_not_finite_are_not_merged(base: Path, tuned: Tuned, tmp_path: Path) -> None:
