@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_adapter_sits_on_all_linear_layers_of_the_top_layers_only(
     linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     assert found == {(layer, name) for layer in layers for name in linear}
     assert {min(p.shape) for p in names.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale", "magnitudes"), [("lora", 8 / 4, 0), ("dora", 8 / 4, 14), ("rslora", 8 / math.sqrt(4), 0)]
+)
+def test_variant_is_that_asked_for(
+    tiny_model: Any, tmp_path: Path, variant: str, scale: float, magnitudes: int
+) -> None:
+    """rsLoRA scales by alpha / sqrt(rank), the others by alpha / rank; DoRA learns a magnitude per layer."""
+    lora = Lora.model_validate({"rank": 4, "alpha": 8.0, "variant": variant})
+    model = add_adapter(tiny_model, lora, top_layers=2, seed=0)
+    layer = model.get_base_model().model.layers[3].mlp.up_proj
+    assert layer.scaling["default"] == pytest.approx(scale)
+    assert sum("magnitude" in name for name in weights(model)) == magnitudes
+    config = json.loads((save(model, tmp_path / "adapter") / "adapter_config.json").read_text())
+    assert (config["use_dora"], config["use_rslora"]) == (variant == "dora", variant == "rslora")
 
 
 def test_nothing_but_the_adapter_is_trainable(tiny_model: Any) -> None:

@@ -257,6 +257,7 @@ def test_choices_of_a_model_that_ignores_masks_score_as_they_do_alone(
     long = tuple(range(100, 300))  # long enough for a beginning that is computed once
     prompts = [*tiny_prompts, *(Prompt((*long, end), ((1, 2), (3,))) for end in (5, 6, 7))]
     groups = [[0], [1], [2], [3], [4, 5, 6]]
+    assert Decoder(model).past(torch.tensor([long]), torch.zeros(3, dtype=torch.int64)) is None  # no pass for nothing
     scored = choice_logprobs(Decoder(model), prompts, groups=groups)
     for prompt, one in zip(prompts, scored, strict=True):
         sums = torch.stack([naive_logprobs(model, prompt.prefix, branch).sum() for branch in prompt.branches])

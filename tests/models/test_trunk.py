@@ -193,6 +193,17 @@ def test_damaged_shard_is_computed_again(
     assert healed.num_computed_tokens == 0
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_shard_is_removed(
+    tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    open_cache(tmp_path, tiny_model).fill(tiny_prompts)
+    (shard,) = shards(tmp_path)
+    damage(shard)
+    open_cache(tmp_path, tiny_model)
+    assert shards(tmp_path) == []
+
+
 def test_one_damaged_shard_of_many_costs_only_its_own(
     tiny_model: Any, tiny_prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

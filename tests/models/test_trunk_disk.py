@@ -284,7 +284,7 @@ def test_what_is_used_is_touched_and_stays(tiny_model: Any, tmp_path: Path, four
     cache.fill([*prompts(9), *prompts(10)])
     assert [file.exists() for file in files] == [True, False, False, True]
     with pytest.raises(TrunkCacheFull):
-        open_cache(tmp_path, tiny_model, max_gib=2 * files[0].stat().st_size / GIB).fill([*prompts(0), *prompts(11, 3)])
+        open_cache(tmp_path, tiny_model, max_gib=2 * files[0].stat().st_size / GIB).fill([*prompts(0), *prompts(11, 2)])
     assert cache.hidden(prompts(0), 100).abs().max() > 0
 
 
