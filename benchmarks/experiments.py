@@ -166,7 +166,7 @@ def run_one(experiment: Experiment, profile: str, data: str | None, sweep: Sweep
     ]
     for result, stage in stages:
         if not result.is_file():
-            _timed(f"{experiment.name}: {result.relative_to(folder)}", stage)
+            _timed(f"{experiment.name}: {result.name}", stage)
     if experiment.until == "score":
         return
     for seed in project.config.align.seeds[: sweep.seeds]:

@@ -137,6 +137,7 @@ def align(
     seed: Annotated[int | None, typer.Option(help="Training seed; none: all of align.seeds.", min=0)] = None,
     model: Annotated[str | None, typer.Option(help="Model reference of the strong model.")] = None,
     top_layers: Annotated[int | None, typer.Option(help="Adapt the last K layers, cache the rest.", min=1)] = None,
+    loss: Annotated[str | None, typer.Option(help="`labelrel methods` lists them; none: the method's own.")] = None,
     track: Track = True, params: Params = PARAMS, as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train the strong model on one training set, evaluate it, log it to MLflow."""
@@ -145,7 +146,7 @@ def align(
     sections = ["base", "prompt", "select", "align"]
     project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
     seeds = project.config.align.seeds if seed is None else [seed]
-    results = [pipeline.align(project, train, one, track=track, quiet=quiet) for one in seeds]
+    results = [pipeline.align(project, train, one, loss=loss, track=track, quiet=quiet) for one in seeds]
     print_json(results[0] if len(results) == 1 else {"runs": results}, as_json)
 
 

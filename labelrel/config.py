@@ -108,7 +108,8 @@ class Lora(_Section):
     alpha: PositiveFloat = 32.0
     dropout: Share = 0.0
     variant: Literal["lora", "dora", "rslora"] = Field(
-        "lora", description="dora: direction and magnitude apart (Liu et al. 2024); rslora: scaled by alpha / sqrt(rank)"
+        "lora",
+        description="dora: direction and magnitude apart (Liu et al. 2024); rslora: scaled by alpha / sqrt(rank)",
     )
 
 

@@ -10,7 +10,8 @@ Listing = dict[str, list[dict[str, str]]]
 
 
 def list_methods() -> Listing:
-    """Return the scoring methods and the selection rules, one dict each."""
+    """Return the scoring methods, the selection rules and the losses, one dict each."""
+    from labelrel.losses import losses
     from labelrel.scoring import methods
     from labelrel.selection import rules
 
@@ -26,10 +27,20 @@ def list_methods() -> Listing:
         for name, m in ((name, methods.get(name)) for name in methods)
     ]
     selection = [
-        {"name": name, "role": r.role, "params": ", ".join(r.params.model_fields) or "-", "summary": r.summary}
+        {
+            "name": name,
+            "role": r.role,
+            "loss": r.loss,
+            "params": ", ".join(r.params.model_fields) or "-",
+            "summary": r.summary,
+        }
         for name, r in ((name, rules.get(name)) for name in rules)
     ]
-    return {"scoring methods": scoring, "selection rules": selection}
+    training = [
+        {"name": name, "reads": x.reads, "params": ", ".join(x.params.model_fields) or "-", "summary": x.summary}
+        for name, x in ((name, losses.get(name)) for name in losses)
+    ]
+    return {"scoring methods": scoring, "selection rules": selection, "losses": training}
 
 
 def list_tasks() -> Listing:

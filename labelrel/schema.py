@@ -74,6 +74,11 @@ TRAINING = pl.Schema(
 )
 """One row per training example: the text to read, the text to learn, and how much it counts."""
 
+OPTIONS = pl.Schema({"options": pl.List(pl.String()), "option_probs": pl.List(pl.Float64())})
+"""Two columns that a training set may have besides, read only by losses that compare options: the texts
+that could follow the prompt, the target among them, null for an open question; and a number in [0, 1]
+for each, null where the target is all there is to learn."""
+
 
 def require_columns(frame: pl.DataFrame, columns: list[str], where: str) -> None:
     """Raise one line that names every missing column and what was found instead."""
@@ -248,8 +253,9 @@ def check_training(training: pl.DataFrame, where: str = "training set") -> pl.Da
     """Check a training set and return it unchanged.
 
     Raises:
-        InputError: a missing column, no rows, an empty target, or a weight that is negative,
-            missing or not finite, or weights that are all zero.
+        InputError: a missing column, no rows, an empty target, a weight that is negative,
+            missing or not finite, weights that are all zero, a target that is none of its options, or
+            option_probs that do not fit them.
     """
     require_columns(training, ["item_id", "prompt", "target", "weight"], where)
     if training.is_empty():
@@ -272,4 +278,40 @@ def check_training(training: pl.DataFrame, where: str = "training set") -> pl.Da
     empty = training.filter(pl.col("target").is_null() | (pl.col("target").str.strip_chars() == ""))
     if empty.height:
         raise InputError(f"{where}: {empty.height} rows have no target ({some(empty['item_id'])}).")
+    _check_options(training, where)
     return training
+
+
+def _check_options(training: pl.DataFrame, where: str) -> None:
+    if "options" not in training.columns:
+        if "option_probs" in training.columns and training["option_probs"].null_count() < training.height:
+            raise InputError(f"{where}: it has option_probs but no column 'options' that says of what.")
+        return
+    options = pl.col("options")
+    strange = training.filter(options.is_not_null() & ~options.list.contains(pl.col("target")))
+    if strange.height:
+        row = strange.row(0, named=True)
+        raise InputError(
+            f"{where}: the target {row['target']!r} of item {row['item_id']} is none of its options "
+            f"{row['options']!r} ({strange.height} such rows); a blank before it counts."
+        )
+    if "option_probs" not in training.columns:
+        return
+    probs = pl.col("option_probs")
+    wrong = training.filter(
+        probs.is_not_null()
+        & (
+            options.is_null()
+            | (probs.list.len() != options.list.len())
+            | probs.list.eval(
+                ~pl.element().is_between(0, 1) | pl.element().is_nan() | pl.element().is_null()
+            ).list.any()
+            | (probs.list.max() == 0)
+        )
+    )
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise InputError(
+            f"{where}: the option_probs of item {row['item_id']} must be a number in [0, 1] for each of its "
+            f"{len(row['options'] or ())} options and not all 0, got {row['option_probs']} ({wrong.height} such rows)."
+        )

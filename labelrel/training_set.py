@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from labelrel import files
-from labelrel.schema import TRAINING
+from labelrel.losses import DEFAULT
+from labelrel.schema import OPTIONS, TRAINING
 from labelrel.tasks import Prompting, Task
 
 
@@ -16,11 +17,13 @@ def word_examples(chosen: pl.DataFrame, items: pl.DataFrame, prompting: Promptin
     """Give each chosen label its prompt and target text; a null variant is the canonical wording."""
     by_id = {item["item_id"]: item for item in items.iter_rows(named=True)}
     rows = []
-    for item_id, variant_id, answer, weight in chosen.select("item_id", "variant_id", "answer", "weight").iter_rows():
+    columns = ("item_id", "variant_id", "answer", "weight", "option_probs")
+    for item_id, variant_id, answer, weight, probs in chosen.select(columns).iter_rows():
         item, variant = by_id[item_id], int(variant_id or 0)
         wording = prompting.variants(item, variant + 1)[variant]
-        rows.append((item_id, wording.prompt, prompting.target(item, wording, answer), answer, weight))
-    return pl.DataFrame(rows, schema=TRAINING, orient="row")
+        target = prompting.target(item, wording, answer)
+        rows.append((item_id, wording.prompt, target, answer, weight, wording.options, probs))
+    return pl.DataFrame(rows, schema=pl.Schema({**TRAINING, **OPTIONS}), orient="row")
 
 
 def label_accuracy(training: pl.DataFrame, items: pl.DataFrame, task: Task) -> float | None:
@@ -39,6 +42,6 @@ def describe(file: Path, training: pl.DataFrame) -> dict[str, Any]:
     beside = file.with_suffix(".json")
     known = files.read_json(beside) if beside.is_file() else None
     if isinstance(known, dict) and {"role", "num_items", "label_accuracy", "kept_fraction"} <= known.keys():
-        return known
-    unknown = {"label_accuracy": None, "kept_fraction": None}
+        return {"loss": {"name": DEFAULT}, "then": None, **known}
+    unknown = {"label_accuracy": None, "kept_fraction": None, "loss": {"name": DEFAULT}, "then": None}
     return {"role": "method", "num_items": training["item_id"].n_unique(), **unknown}

@@ -166,7 +166,7 @@ def test_missing_key_without_a_default_says_none(problems, document):
         ("select", "methods", []),
         ("align", "seeds", []),
         ("align", "seeds", [-1]),
-        ("align", "lora", {"rank": 1, "alpha": 1, "dropout": 1}),
+        ("align", "lora", {"rank": 1, "alpha": 1, "dropout": 1, "variant": "lora"}),
         ("report", "bootstrap", 10),
         ("report", "confidence", 1),
     ],

@@ -16,7 +16,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "labelrel"
 
-GROUND = {"errors", "registry", "plugin", "schema", "config", "files", "arrays", "progress", "show", "canonical", "losses"}
+GROUND = {
+    "errors", "registry", "plugin", "schema", "config", "files", "arrays", "progress", "show", "canonical", "losses",
+}  # fmt: skip
 PURE = {"scoring", "selection", "tasks", "evaluate"}
 
 ALLOWED: dict[str, set[str]] = {

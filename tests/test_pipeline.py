@@ -18,7 +18,7 @@ from labelrel.align.evaluate import PREDICTIONS
 from labelrel.errors import ConfigError, InputError, UnknownNameError
 from labelrel.plugin import Params
 from labelrel.project import Project, open_project
-from labelrel.schema import ANSWERS, ITEMS, TRAINING
+from labelrel.schema import ANSWERS, ITEMS, OPTIONS, TRAINING
 from labelrel.scoring import Inputs
 from labelrel.supervise.engines import Asking, EngineKind, Reply, engine, engines
 from labelrel.supervise.variants import Query
@@ -153,7 +153,7 @@ def test_select_writes_the_words_to_learn_and_what_it_kept(project, rule, ids, a
     pipeline.score(project, quiet=True)
     summary = pipeline.select(project, rule, quiet=True)
     training = files.read_table(project.training / f"{rule}.parquet")
-    assert training.schema == TRAINING
+    assert training.schema == pl.Schema({**TRAINING, **OPTIONS})
     assert "".join(training["item_id"]) == ids
     assert "".join(training["answer"]) == answers
     assert training["prompt"].to_list() == [f"{i}?" for i in ids]
@@ -368,6 +368,7 @@ def test_what_is_known_of_a_training_set_from_elsewhere(project):
     source = write_external(project)
     assert describe(source, files.read_table(source)) == {
         "role": "method", "num_items": 2, "label_accuracy": None, "kept_fraction": None,
+        "loss": {"name": "cross_entropy"}, "then": None,
     }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class TrainingState:
         parameters: the trainable ones, in the order of the optimiser.
         optimizer: an AdamW over them.
         device: where the run draws its dropout from, besides the CPU.
+        more: something else that a step changes, with `tensors` and `restore` of its own.
 
     Attributes:
         history: (loss, learning rate) of each step done.
@@ -48,9 +49,14 @@ class TrainingState:
     """
 
     def __init__(
-        self, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, device: torch.device
+        self,
+        parameters: list[torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        *,
+        more: Any = None,
     ) -> None:
-        self._parameters, self._optimizer, self._device = parameters, optimizer, device
+        self._parameters, self._optimizer, self._device, self._more = parameters, optimizer, device, more
         self._started = time.perf_counter()
         self.history: list[tuple[float, float]] = []
         self.num_tokens = 0
@@ -75,6 +81,8 @@ class TrainingState:
             found[f"parameter.{number}"] = parameter.detach()
             for name, value in self._optimizer.state.get(parameter, {}).items():
                 found[f"{name}.{number}"] = value
+        if self._more:
+            found |= self._more.tensors()
         return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -95,6 +103,8 @@ class TrainingState:
         num_tokens, seconds = int(tensors["num_tokens"]), float(tensors["seconds"])
         random = {name: tensors[f"random.{name}"] for name in ("cpu", "cuda") if name in ("cpu", self._device.type)}
 
+        if self._more:
+            self._more.restore(tensors)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         with torch.no_grad():
@@ -116,12 +126,14 @@ class Checkpoint:
         folder: where the checkpoints of all runs live; a cache, all in it can be lost.
         key: JSON-able; everything that determines the run.
         quiet: say nothing.
+        writes: whether this process saves; of several that share a run, one does, and all take it up.
     """
 
-    def __init__(self, folder: Path, key: object, *, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, key: object, *, quiet: bool = False, writes: bool = True) -> None:
         self._key = digest_of([_FORMAT, key])
         self.path = Path(folder) / f"{self._key[:32]}.safetensors"
         self.quiet = quiet
+        self._writes = writes
         self._warned = False
         self._next = time.monotonic() + _FIRST_SECONDS
 
@@ -157,6 +169,8 @@ class Checkpoint:
         Returns:
             Whether it was written.
         """
+        if not self._writes:
+            return False
         started = time.monotonic()
         try:
             tensors = state.tensors()

@@ -11,18 +11,23 @@ from typing import Any
 import polars as pl
 
 from labelrel.align.checkpoint import Checkpoint
+from labelrel.align.early_stop import EarlyStop
 from labelrel.align.evaluate import is_open, item_prompts, predict, predict_open
-from labelrel.align.lora import add_adapter, save_adapter
+from labelrel.align.examples import check_lengths, read_examples
+from labelrel.align.lora import adapter_parameters, add_adapter, save_adapter
+from labelrel.align.objective import Criterion
 from labelrel.align.order import num_steps
-from labelrel.align.train import Example, Step, Trained, train, training_key
-from labelrel.config import Lora
+from labelrel.align.train import Step, Trained, train, training_key
+from labelrel.align.world import ALONE, World
+from labelrel.config import EarlyStop as EarlyStopSettings
+from labelrel.config import Lora, Trunk
 from labelrel.files import replacing_folder, write_json, write_table
-from labelrel.models.choice import tokenize
-from labelrel.models.decoder import Decoder, Trunk
+from labelrel.models.decoder import Decoder, trunk_problem
+from labelrel.models.decoder import Trunk as FrozenTrunk
 from labelrel.models.load import LoadedModel
 from labelrel.models.packing import Prompt
-from labelrel.models.trunk import TrunkCache
-from labelrel.progress import progress
+from labelrel.models.trunk import TrunkCache, TrunkCacheFull
+from labelrel.progress import progress, say
 from labelrel.tasks import Prompting
 
 
@@ -52,7 +57,8 @@ class Budget:
 class Outcome:
     """What a run leaves behind: `model` with its adapter, predictions, curve and costs in seconds.
 
-    `checkpoint` is what `write_run` removes when all the rest is safe; None where there is none.
+    `looks` are (step, accuracy on gold_dev) where the run could stop early. `checkpoint` is what
+    `write_run` removes when all the rest is safe; None where there is none.
     """
 
     model: Any
@@ -63,6 +69,7 @@ class Outcome:
     evaluate_seconds: float
     trunk_seconds: float
     trunk_tokens: int
+    looks: list[tuple[int, float]] | None = None
     checkpoint: Checkpoint | None = None
 
 
@@ -77,9 +84,15 @@ def run(
     top_layers: int | None,
     seed: int,
     cache: Path,
+    trunk: Trunk | None = None,
+    criterion: Criterion | None = None,
     checkpoints: Path | None = None,
+    keep_checkpoint: bool = False,
     pool: pl.DataFrame | None = None,
+    early_stop: tuple[EarlyStopSettings, pl.DataFrame] | None = None,
+    gradient_checkpointing: bool = False,
     on_step: Callable[[Step], None] | None = None,
+    world: World = ALONE,
     quiet: bool = False,
 ) -> Outcome:
     """Train a fresh adapter on weighted examples and evaluate it on `test`.
@@ -94,36 +107,70 @@ def run(
         top_layers: adapt the last K layers and cache the trunk below; None: all layers, no cache.
         seed: of adapter and data order.
         cache: folder of the trunk cache.
+        trunk: precision and size of that cache; None: the defaults.
+        criterion: the loss; None is the cross-entropy of the target.
         checkpoints: folder where the state of the training is kept until `write_run`, so that a run that
             was killed goes on; None keeps none.
+        keep_checkpoint: save at the end too, because more follows before `write_run`.
         pool: items whose options are put into the trunk cache in the same pass, because other
             methods of the comparison will train on them.
+        early_stop: when to look at which closed items, and when to stop; None trains all steps.
+        gradient_checkpointing: compute activations anew in the backward pass.
         on_step: told of each optimiser step.
+        world: the processes that share the work; all get the same outcome.
         quiet: no progress.
+
+    Raises:
+        InputError: an example longer than the model's context, one without what the loss reads, or a
+            loss that is no finite number.
     """
     started = time.perf_counter()
-    examples = _examples(loaded.tokenizer, training)
+    criterion = criterion or Criterion.named()
+    examples = read_examples(loaded, training, criterion, quiet=quiet)
     closed = not is_open(test)
-    test_prompts = item_prompts(prompting, loaded.tokenizer, test) if closed else []
+    test_prompts = _item_prompts(loaded, prompting, test) if closed else []
+    dev = early_stop[1] if early_stop else None
+    dev_prompts = [] if dev is None else _item_prompts(loaded, prompting, dev)
+    pooled = item_prompts(prompting, loaded.tokenizer, pool) if closed and pool is not None else []
+    prompts = [*pooled, *(e.prompt for e in examples), *test_prompts, *dev_prompts]
     source, trunk_seconds = None, 0.0
     if top_layers is not None:
-        source = TrunkCache(
-            cache, Trunk(loaded.model, top_layers), fingerprint=loaded.fingerprint, top_layers=top_layers
-        )
-        pooled = item_prompts(prompting, loaded.tokenizer, pool) if closed and pool is not None else []
-        trunk_seconds = _fill(source, [*pooled, *(e.prompt for e in examples), *test_prompts], quiet=quiet)
+        filling = time.perf_counter()
+        source = fill_trunk(loaded, prompts, top_layers, cache, trunk or Trunk(), world, quiet=quiet)
+        trunk_seconds = time.perf_counter() - filling
     model = add_adapter(loaded.model, lora, top_layers=top_layers, seed=seed)
-    decoder = Decoder(model, top_layers=top_layers, source=source)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    decoder = Decoder(model, top_layers=top_layers if source else None, source=source)
     settings: dict[str, Any] = {
         "steps": budget.steps,
         "batch_size": budget.batch_size,
         "learning_rate": budget.learning_rate,
         "seed": seed,
+        "criterion": criterion,
     }
+    stopping = None
+    if early_stop and dev is not None:
+
+        def accuracy() -> float:
+            model.eval()
+            found = predict(decoder, prompting.task, dev, dev_prompts)["correct"].cast(pl.Float64).mean()
+            model.train()
+            return float(found)  # type: ignore[arg-type]
+
+        rule = early_stop[0]
+        stopping = EarlyStop(adapter_parameters(model), accuracy, every=rule.every, patience=rule.patience)
     checkpoint = None
     if checkpoints is not None:
-        key = [loaded.fingerprint, lora.model_dump(), top_layers, training_key(model, examples, **settings)]
-        checkpoint = Checkpoint(checkpoints, key, quiet=quiet)
+        stops = [early_stop[0].model_dump(), early_stop[1]["item_id"].to_list()] if early_stop else None
+        key: list[object] = [
+            loaded.fingerprint,
+            lora.model_dump(),
+            top_layers,
+            training_key(model, examples, **settings),
+        ]
+        key += [(trunk or Trunk()).dtype if source else None, stops, world.size]
+        checkpoint = Checkpoint(checkpoints, key, quiet=quiet, writes=world.leads)
     with progress("train", quiet=quiet) as report:
 
         def step_done(step: Step) -> None:
@@ -131,7 +178,17 @@ def run(
             if on_step:
                 on_step(step)
 
-        trained = train(model, decoder, examples, **settings, on_step=step_done, checkpoint=checkpoint)
+        trained = train(
+            model,
+            decoder,
+            examples,
+            **settings,
+            on_step=step_done,
+            checkpoint=checkpoint,
+            early_stop=stopping,
+            keep_checkpoint=keep_checkpoint,
+            world=world,
+        )
     evaluating = time.perf_counter()
     with progress("evaluate", quiet=quiet) as report:
         if closed:
@@ -143,26 +200,54 @@ def run(
         model=model,
         predictions=predictions,
         trained=trained,
-        num_examples=budget.steps * budget.batch_size,
+        num_examples=len(trained.history) * budget.batch_size,
         seconds=now - started + trained.seconds_before,
         evaluate_seconds=now - evaluating,
         trunk_seconds=trunk_seconds,
         trunk_tokens=source.num_computed_tokens if source else 0,
+        looks=stopping.looks if stopping else None,
         checkpoint=checkpoint,
     )
 
 
-def _examples(tokenizer: Any, training: pl.DataFrame) -> list[Example]:
-    rows = training.select("prompt", "target", "weight").rows()
-    prompts = tokenize(tokenizer, [(prompt, [target]) for prompt, target, _ in rows])
-    return [Example(prompt, weight) for prompt, (_, _, weight) in zip(prompts, rows, strict=True)]
+def _item_prompts(loaded: LoadedModel, prompting: Prompting, items: pl.DataFrame) -> list[Prompt]:
+    prompts = item_prompts(prompting, loaded.tokenizer, items)
+    check_lengths(loaded, list(zip(items["item_id"], prompts, strict=True)), "items")
+    return prompts
 
 
-def _fill(source: TrunkCache, prompts: Sequence[Prompt], *, quiet: bool) -> float:
-    started = time.perf_counter()
-    with progress("trunk", quiet=quiet) as report:
-        source.fill(prompts, report)
-    return time.perf_counter() - started
+def fill_trunk(
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    top_layers: int,
+    cache: Path,
+    settings: Trunk,
+    world: World = ALONE,
+    *,
+    quiet: bool = False,
+) -> TrunkCache | None:
+    """Return the trunk cache with all of `prompts`; None, after one line that says why, where it cannot be.
+
+    Without it the layers below run in every step: the same training, slower.
+    """
+    problem = trunk_problem(loaded.model)
+    if problem is None:
+        source = TrunkCache(
+            cache,
+            FrozenTrunk(loaded.model, top_layers),
+            fingerprint=loaded.fingerprint,
+            top_layers=top_layers,
+            dtype=settings.dtype,
+            max_gib=settings.max_gib,
+        )
+        try:
+            with progress("trunk", quiet=quiet) as report:
+                source.fill(prompts, report)
+            return source
+        except TrunkCacheFull as error:
+            problem = str(error).rstrip(".")
+    say(f"trunk: no cache for {loaded.reference}: {problem}; all layers run in every step", quiet=quiet)
+    return None
 
 
 def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: str) -> None:
@@ -182,7 +267,7 @@ def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: s
         history = [(step.step, step.loss, step.learning_rate) for step in trained.history]
         schema = {"step": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64}
         write_table(temporary / "history.parquet", pl.DataFrame(history, schema=schema, orient="row"))
-        costs = {
+        costs: dict[str, Any] = {
             "num_steps": len(trained.history),
             "num_examples_seen": outcome.num_examples,
             "tokens": trained.num_tokens,
@@ -192,6 +277,8 @@ def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: s
             "trunk_seconds": round(outcome.trunk_seconds, 2),
             "trunk_tokens": outcome.trunk_tokens,
         }
+        if outcome.looks is not None:
+            costs["early_stop"] = [{"step": step, "accuracy": accuracy} for step, accuracy in outcome.looks]
         write_json(temporary / "run.json", {**record, **costs})
     if outcome.checkpoint:
         outcome.checkpoint.discard()

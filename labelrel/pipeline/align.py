@@ -12,18 +12,26 @@ from labelrel.project import Project
 from labelrel.schema import check_training, require_split
 
 
-def align(project: Project, source: Path, seed: int, *, track: bool = True, quiet: bool = False) -> Summary:
+def align(
+    project: Project, source: Path, seed: int, *, loss: str | None = None, track: bool = True, quiet: bool = False
+) -> Summary:
     """Train the strong model on one training set, evaluate it, and log both to MLflow.
+
+    A method with a second look (`then`) trains once more, on what it answers itself.
 
     Args:
         project: items and settings.
         source: the training set; its file name names the method, and a JSON file of that name
             beside it, which `select` writes, tells what it is.
         seed: of adapter and data order.
+        loss: name of the loss; None is what the method's section, or its rule, says.
         track: log to MLflow.
         quiet: no messages.
     """
-    from labelrel.align.run import Budget, run, write_run
+    from labelrel.align.objective import Criterion
+    from labelrel.align.run import write_run
+    from labelrel.pipeline.stages import train_in_stages
+    from labelrel.selection import Then
     from labelrel.tracking import dvc_md5s, git_state, open_tracker
     from labelrel.training_set import describe
 
@@ -32,6 +40,8 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
     source, method = source.resolve(), source.stem
     training = check_training(read(source, f"select --rule {method}"), str(source))
     selection = describe(source, training)
+    criterion = Criterion.named(**({"name": loss} if loss else selection["loss"]))
+    then = None if selection["then"] is None else Then.model_validate(selection["then"])
     pool, test = require_split(items, "w2s"), require_split(items, "test")
     params = flat(
         {
@@ -39,6 +49,7 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
             "prompt": config.prompt.model_dump(),
             "align": settings.model_dump(exclude={"seeds"}),
             "select": {"method": method, method: config.select.params(method)},
+            "loss": {"name": criterion.loss.name, **criterion.params.model_dump()},
         }
     )
     paths = {"items": project.items, "answers": project.answers, "scores": project.scores, "training": source}
@@ -77,27 +88,34 @@ def align(project: Project, source: Path, seed: int, *, track: bool = True, quie
                 child.log_history(curve)
                 curve.clear()
 
-        outcome = run(
+        staged = train_in_stages(
+            project,
             loaded,
             prompting,
+            items,
             training,
-            test,
-            budget=Budget(pool.height, settings.epochs, settings.batch_size, settings.learning_rate),
-            lora=settings.lora,
-            top_layers=settings.top_layers,
+            method=method,
+            criterion=criterion,
+            then=then,
             seed=seed,
-            cache=project.cache / "trunk",
-            checkpoints=project.cache / "checkpoints",
-            pool=pool,
             on_step=on_step,
             quiet=quiet,
         )
+        outcome = staged.outcome
         child.log_history(curve)
+        if staged.stages:
+            last = staged.stages[-1]
+            record |= {"stages": staged.stages, "num_rows": staged.training.height, "num_items": last["num_items"]}
+            selection |= {
+                "label_accuracy": last["label_accuracy"],
+                "kept_fraction": last["num_items"] / pool.height,
+            }
         write_run(folder, outcome, {**record, "mlflow_run_id": child.run_id}, base=settings.model)
+        staged.discard()
         accuracy = accuracy_of(outcome.predictions)
-        child.log_dataset(training, "training", source, "training")
+        child.log_dataset(staged.training, "training", source, "training")
         child.log_dataset(test, "test items", project.items, "evaluation")
-        child.log_table_sample(training, "training")
+        child.log_table_sample(staged.training, "training")
         child.log_artifacts(folder / "adapter", "adapter")
         child.log_metrics(
             {

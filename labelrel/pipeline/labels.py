@@ -53,12 +53,13 @@ def _small_gold(items: pl.DataFrame) -> pl.DataFrame | None:
 
 def select(project: Project, name: str, *, quiet: bool = False) -> Summary:
     """Turn scores into the training set of one rule."""
-    from labelrel.selection import reads, rules
+    from labelrel.selection import reads, treatment
     from labelrel.selection import select as select_examples
     from labelrel.training_set import label_accuracy, word_examples
 
     config = project.config
-    rule, params = rules.get(name, where="--rule"), config.select.params(name)
+    params = config.select.params(name)
+    wanted = treatment(name, params, where="--rule")
     items, prompting = items_and_prompting(project)
     answers = check_answers(read(project.answers, "sample"), str(project.answers))
     scores = check_scores(read(project.scores, "score"), str(project.scores))
@@ -68,16 +69,17 @@ def select(project: Project, name: str, *, quiet: bool = False) -> Summary:
     scores_read = reads(name, params)
     summary = {
         "method": name,
-        "role": rule.role,
+        "role": wanted.rule.role,
         "num_items": training["item_id"].n_unique(),
         "num_rows": training.height,
         "kept_fraction": training["item_id"].n_unique() / pool,
         "label_accuracy": label_accuracy(training, items, prompting.task),
         "score_method": scores_read[0] if scores_read else None,
         "params": params,
+        **wanted.record(),
     }
     out = project.training / f"{name}.parquet"
-    metadata = {"labelrel.method": name, "labelrel.role": rule.role, "labelrel.params": str(params)}
+    metadata = {"labelrel.method": name, "labelrel.role": wanted.rule.role, "labelrel.params": str(params)}
     files.write_table(out, training, metadata)
     files.write_json(project.training / f"{name}.json", summary)
     say(f"select: {name} keeps {summary['num_items']} of {pool} items → {out}", quiet=quiet)

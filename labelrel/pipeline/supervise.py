@@ -55,6 +55,7 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
         top_layers=settings.top_layers,
         seed=config.base.seed,
         cache=project.cache / "trunk",
+        trunk=config.base.trunk,
         checkpoints=project.cache / "checkpoints",
         quiet=quiet,
     )

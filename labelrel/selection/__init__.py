@@ -14,21 +14,32 @@ from typing import Any
 
 import polars as pl
 
-from labelrel.errors import InputError, UnknownNameError, some
+from labelrel.errors import InputError, some
 from labelrel.schema import check_scores, require_columns, require_split
 from labelrel.selection import labels as _labels  # noqa: F401  (these modules register their rules, listed in this order)
 from labelrel.selection import paper as _paper  # noqa: F401
 from labelrel.selection import quality as _quality  # noqa: F401
+from labelrel.selection import soft as _soft  # noqa: F401
 from labelrel.selection import target as _target  # noqa: F401
 
 # isort: split
 from labelrel.selection import controls as _controls  # noqa: F401
 from labelrel.selection.base import Params, Pool, Rule, rules
+from labelrel.selection.treatment import Then, Treatment, check_section, treatment
 
-__all__ = ["Rule", "check_params", "reads", "rules", "select"]
+__all__ = ["Rule", "Then", "Treatment", "check_params", "reads", "rules", "select", "treatment"]
 
-SELECTED = pl.Schema({"item_id": pl.String(), "variant_id": pl.String(), "answer": pl.String(), "weight": pl.Float64()})
-"""One row per training example. `variant_id` is the wording to train on, null for the canonical one."""
+SELECTED = pl.Schema(
+    {
+        "item_id": pl.String(),
+        "variant_id": pl.String(),
+        "answer": pl.String(),
+        "weight": pl.Float64(),
+        "option_probs": pl.List(pl.Float64()),
+    }
+)
+"""One row per training example. `variant_id` is the wording to train on, null for the canonical one;
+`option_probs` has a number per option of the item where the label is spread, null where `answer` is all."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +57,13 @@ def select(
     """Choose the training examples of one rule.
 
     Args:
-        name: a registered rule.
+        name: of the method: a registered rule, or a name of the user's whose parameters name one.
         scores: a scores table.
         answers: the answers that were scored.
         items: an items table; its order is that of the result.
         split: only its items are considered.
         seed: of everything that is drawn.
-        params: parameters of the rule; those not given take their defaults.
+        params: the method's section of `select`; what is not given takes its default.
 
     Returns:
         The columns of `SELECTED`, one row per training example, in order of items and then of
@@ -65,8 +76,9 @@ def select(
         InputError: an empty split, a missing column, or scores that lack an answered item or a method
             that the rule reads.
     """
-    rule = rules.get(name)
-    settings = rule.parse(params or {}, f"select.{name}")
+    wanted = treatment(name, params)
+    rule = wanted.rule
+    settings = rule.parse(wanted.params, f"select.{name}")
     check_scores(scores)
     require_columns(answers, ["item_id", "variant_id", "answer"], "answers")
     reads_any = rule.reads_gold or rule.reads_gold_dev
@@ -77,8 +89,8 @@ def select(
     if rule.reads_gold_dev:
         pool = replace(pool, gold_dev=_gold_dev(scores, items))
     chosen: pl.DataFrame = rule.function(pool, settings)
-    if "variant_id" not in chosen.columns:
-        chosen = chosen.with_columns(variant_id=pl.lit(None, pl.String))
+    absent = {c: t for c, t in SELECTED.items() if c in ("variant_id", "option_probs") and c not in chosen.columns}
+    chosen = chosen.with_columns(pl.lit(None, t).alias(c) for c, t in absent.items())
     position = pool.items.select("item_id").with_row_index("position")
     return (
         chosen.select(pl.col(c).cast(t) for c, t in SELECTED.items())
@@ -92,17 +104,13 @@ def check_params(name: str, params: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with the parameters of a rule, one line each.
 
     Args:
-        name: the rule; an unknown one is a line too.
+        name: the method; one that is no rule and names none is a line too.
         params: what params.yaml says under `select.NAME`.
 
     Returns:
         Lines such as "select.filter.quantile must lie in [0, 1], got 1.5"; empty where all is well.
     """
-    try:
-        rule = rules.get(name, where="params.yaml (select.methods)")
-    except UnknownNameError as error:
-        return [str(error)]
-    return rule.problems(params, f"select.{name}")
+    return check_section(name, params)
 
 
 def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -112,7 +120,8 @@ def reads(name: str, params: Mapping[str, Any] | None = None) -> tuple[str, ...]
         UnknownNameError: no such rule.
         ConfigError: impossible parameters.
     """
-    settings: Params = rules.get(name).parse(params or {}, f"select.{name}")
+    wanted = treatment(name, params)
+    settings: Params = wanted.rule.parse(wanted.params, f"select.{name}")
     return settings.reads()
 
 

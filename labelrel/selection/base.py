@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from labelrel import plugin
 from labelrel.errors import InputError, near_match
+from labelrel.losses import DEFAULT
 from labelrel.registry import Registry
 
 Role = Literal["method", "control", "ceiling"]
@@ -122,16 +123,18 @@ class Rule(plugin.Plugin):
     """One way to turn scores into a training set.
 
     Attributes:
-        function: (pool, params) → `item_id, answer, weight` and maybe `variant_id`, in any order.
+        function: (pool, params) → `item_id, answer, weight` and maybe `variant_id` and `option_probs`, in any order.
         role: `method`; `control`: no method of its own, but what makes a claim honest; `ceiling`.
         reads_gold: whether it sees gold labels of the items it chooses from; no method may.
         reads_gold_dev: whether it sees those of split gold_dev, none of whose items train.
+        loss: what trains on its labels where the section of the method names no other.
     """
 
     params: type[Params] = Params
     role: Role
     reads_gold: bool
     reads_gold_dev: bool = False
+    loss: str = DEFAULT
 
 
 rules: Registry[Rule] = Registry("selection rule")
@@ -144,6 +147,7 @@ def rule(
     role: Role = "method",
     reads_gold: bool = False,
     reads_gold_dev: bool = False,
+    loss: str = DEFAULT,
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers a function as the rule `name`."""
 
@@ -155,6 +159,7 @@ def rule(
             role=role,
             reads_gold=reads_gold,
             reads_gold_dev=reads_gold_dev,
+            loss=loss,
         )
         rules.add(name, entry)
         return function

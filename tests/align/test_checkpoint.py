@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from labelrel.align import checkpoint as module
 from labelrel.align.checkpoint import Checkpoint, TrainingState
 from labelrel.align.lora import add_adapter, save_adapter
+from labelrel.align.objective import Example
 from labelrel.align.run import Budget, Outcome, run, write_run
-from labelrel.align.train import Example, Step, Trained, train, training_key
+from labelrel.align.train import Step, Trained, train, training_key
 from labelrel.config import Lora
 from labelrel.models.decoder import Decoder, Trunk
 from labelrel.models.load import LoadedModel
@@ -105,7 +106,7 @@ def _signals_as_in_a_terminal() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _in_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelrel.align.train._MICRO_TOKENS", 20)
+    monkeypatch.setattr("labelrel.align.objective.MICRO_TOKENS", 20)
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def check(make_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
 def saved_at_five(make_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The checkpoint of a run stopped after its fifth step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelrel.align.train._MICRO_TOKENS", 20)
+        patch.setattr("labelrel.align.objective.MICRO_TOKENS", 20)
         return Training(make_model, tmp_path_factory.mktemp("stopped"), None).stopped_at(5).path.read_bytes()
 
 

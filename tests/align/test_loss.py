@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from labelrel.align.loss import mean_cross_entropy, scale_weights, weighted_loss
-from labelrel.align.train import example_losses
+from labelrel.align.loss import scale_weights, token_sums, weighted_loss
 from labelrel.models.decoder import Decoder
-from labelrel.models.packing import Prompt
+from labelrel.models.packing import Prompt, pack
 
 PROMPTS = [
     Prompt((1, 2, 3), ((4, 5, 6, 7, 8),)),
@@ -37,6 +36,13 @@ def trainable(tiny_model: Any) -> Any:
     return tiny_model.requires_grad_(True)
 
 
+def example_losses(decoder: Decoder, prompts: list[Prompt]) -> torch.Tensor:
+    """Return (B,) mean cross-entropy of each prompt's target."""
+    packed = pack(prompts)
+    sums, counts = token_sums(decoder.token_logprobs(prompts, packed), packed.owner, packed.num_branches)
+    return sums / counts
+
+
 def gradient(model: Any) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -59,18 +65,15 @@ def step_gradient(model: Any, weights: torch.Tensor, size: int, prompts: list[Pr
     return gradient(model)
 
 
-def test_mean_cross_entropy_averages_over_each_examples_own_tokens() -> None:
-    logprobs = torch.tensor([-1.0, -3.0, -5.0, -0.5])
-    # example 0 has one token, example 1 two, example 2 one
-    result = mean_cross_entropy(logprobs, torch.tensor([1, 0, 1, 2]), 3)
-    assert result.tolist() == [3.0, (1 + 5) / 2, 0.5]
-
-
-def test_mean_cross_entropy_keeps_gradients() -> None:
-    logprobs = torch.tensor([-1.0, -3.0, -5.0], requires_grad=True)
-    mean_cross_entropy(logprobs, torch.tensor([0, 1, 1]), 2).sum().backward()
+def test_token_sums_are_over_each_branchs_own_tokens() -> None:
+    logprobs = torch.tensor([-1.0, -3.0, -5.0, -0.5], requires_grad=True)
+    # branch 0 has one token, branch 1 two, branch 2 one
+    sums, counts = token_sums(logprobs, torch.tensor([1, 0, 1, 2]), 3)
+    assert sums.tolist() == [3.0, 6.0, 0.5]
+    assert counts.tolist() == [1.0, 2.0, 1.0]
+    (sums / counts).sum().backward()
     assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [-1.0, -0.5, -0.5]
+    assert logprobs.grad.tolist() == [-0.5, -1.0, -0.5, -1.0]
 
 
 def test_example_losses_are_those_of_each_example_alone_and_unpadded(tiny_model: Any) -> None:

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from labelrel.align.evaluate import PREDICTIONS
 from labelrel.align.run import Budget, Outcome, run, write_run
 from labelrel.align.train import Step
-from labelrel.config import Lora
+from labelrel.config import Lora, Trunk
 from labelrel.errors import InputError
 from labelrel.files import read_json
 from labelrel.models.load import LoadedModel
@@ -155,7 +155,8 @@ def test_weights_arrive_from_the_table(do_run: Runner, training: pl.DataFrame, t
 
 def test_all_layers_on_top_of_the_cache_learn_as_all_layers_without(do_run: Runner) -> None:
     """With every layer on top the trunk is the embedding alone, and both ways are one computation."""
-    cached, plain = do_run(top_layers=4), do_run(top_layers=None)
+    cached = do_run(top_layers=4, trunk=Trunk(dtype="float32"))
+    plain = do_run(top_layers=None)
     assert [s.loss for s in cached.trained.history] == pytest.approx([s.loss for s in plain.trained.history], abs=1e-4)
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from labelrel.align.lora import adapter_parameters, add_adapter
-from labelrel.align.train import Example, Step, Trained, train
+from labelrel.align.objective import Example
+from labelrel.align.train import Step, Trained, train
 from labelrel.config import Lora
 from labelrel.models.decoder import Decoder, Trunk
 from labelrel.models.packing import Prompt
@@ -77,7 +78,7 @@ def naive_gradient(model: Any, examples: list[Example]) -> torch.Tensor:
 def test_step_over_the_whole_set_has_the_gradient_of_the_weighted_mean(
     tiny_model: Any, gradients: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, micro_tokens: int
 ) -> None:
-    monkeypatch.setattr("labelrel.align.train._MICRO_TOKENS", micro_tokens)
+    monkeypatch.setattr("labelrel.align.objective.MICRO_TOKENS", micro_tokens)
     model = adapted(tiny_model)
     expected = naive_gradient(model, EXAMPLES)
     assert expected.abs().max() > 0.1
@@ -90,7 +91,7 @@ def test_cached_trunk_trains_as_all_layers_from_token_ids(
 ) -> None:
     plain = run(adapted(make_model()))
     base = make_model()
-    cache = TrunkCache(tmp_path, Trunk(base, 2), fingerprint="weights", top_layers=2)
+    cache = TrunkCache(tmp_path, Trunk(base, 2), fingerprint="weights", top_layers=2, dtype="float32")
     cache.fill([example.prompt for example in EXAMPLES])
     model = adapted(base)
     cached = run(model, decoder=Decoder(model, top_layers=2, source=cache))

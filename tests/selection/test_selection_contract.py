@@ -134,8 +134,8 @@ def test_documented_and_defaults_are_valid(name):
 
 def test_both_controls_the_ceiling_and_all_rules_are_there():
     assert list(rules) == [
-        "naive", "majority", "filter", "reweight", "cleanlab_filter", "cleanlab_weight", "target_accuracy",
-        "random", "oracle", "ceiling",
+        "naive", "majority", "filter", "reweight", "cleanlab_filter", "cleanlab_weight", "soft_labels",
+        "label_smoothing", "forward_correction", "target_accuracy", "random", "oracle", "ceiling",
     ]  # fmt: skip
     roles = {name: rules.get(name).role for name in rules if rules.get(name).role != "method"}
     assert roles == {"random": "control", "oracle": "control", "ceiling": "ceiling"}
