@@ -72,12 +72,11 @@ def open_shard(file: Path) -> Shard | None:
     """Map a shard; None, and the file is removed, where it is damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
-            keys, lengths = json.loads(metadata["index"])
+            keys, lengths, error = json.loads(opened.metadata()["index"])
             parts = opened.get_tensor("hidden").split(lengths)
         if len(keys) != len(parts):
             raise ValueError(f"{len(keys)} keys for {len(parts)} parts")
-        return Shard(file, file.stat().st_size, keys, parts, float(metadata["error"]))
+        return Shard(file, file.stat().st_size, keys, parts, float(error))
     except FileNotFoundError:  # another process has just made room
         return None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
@@ -99,11 +98,12 @@ def write_shard(file: Path, keys: Sequence[str], parts: Sequence[torch.Tensor], 
         TrunkCacheFull: the disk is full. Nothing is left of the file then.
     """
     hidden = torch.cat(list(parts))
-    index = json.dumps([list(keys), [len(part) for part in parts]])
+    # one entry: several would be written in any order, and equal rows shall give equal bytes
+    index = json.dumps([list(keys), [len(part) for part in parts], error])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with lock(file.parent, alone=False), replacing(file) as temporary:
-            save_file({"hidden": hidden}, temporary, metadata={"index": index, "error": repr(error)})
+            save_file({"hidden": hidden}, temporary, metadata={"index": index})
     except (OSError, SafetensorError) as problem:
         number = re.search(r"os error (\d+)", str(problem))
         code = problem.errno if isinstance(problem, OSError) else int(number[1]) if number else None

@@ -95,7 +95,7 @@ def test_prefix_is_computed_and_stored_once_for_several_branches(tiny_model: Any
     assert cache.num_computed_tokens == 4 + 2 + 1 + 1
     (shard,) = shards(tmp_path)
     with safe_open(shard, framework="pt") as file:
-        keys, lengths = json.loads(file.metadata()["index"])
+        keys, lengths, _ = json.loads(file.metadata()["index"])
         assert len(set(keys)) == len(keys) == 4
         assert sorted(lengths) == [1, 1, 2, 4]
         assert file.get_tensor("hidden").shape == (8, 32)
@@ -156,11 +156,11 @@ def foreign(shard: Path) -> None:
 
 
 def without_states(shard: Path) -> None:
-    save_file({"other": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [3]]), "error": "0.0"})
+    save_file({"other": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [3], 0.0])})
 
 
 def wrong_lengths(shard: Path) -> None:
-    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [4]]), "error": "0.0"})
+    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": json.dumps([["a"], [4], 0.0])})
 
 
 def without_error(shard: Path) -> None:
@@ -168,8 +168,8 @@ def without_error(shard: Path) -> None:
 
 
 def keys_without_rows(shard: Path) -> None:
-    index = json.dumps([["a", "b"], [3]])
-    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": index, "error": "0.0"})
+    index = json.dumps([["a", "b"], [3], 0.0])
+    save_file({"hidden": torch.zeros(3, 32)}, shard, metadata={"index": index})
 
 
 DAMAGES = [cut_short, scribble, empty, foreign, without_states, wrong_lengths, without_error, keys_without_rows]
