@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from labelrel.config import Lora
 from labelrel.errors import ConfigError, InputError
 from labelrel.files import write_json
 from labelrel.models.decoder import check_top_layers, num_decoder_layers
-from labelrel.models.families import find_layout
+from labelrel.models.families import find_layout, linear_layers
 
 with warnings.catch_warnings():
     # peft reads an attribute that transformers will drop in v6; nothing of ours depends on it
@@ -48,16 +46,14 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
         layers = list(range(num_layers - top_layers, num_layers))
     decoder = model.get_decoder()
     layout = find_layout(decoder)
-    inside = getattr(decoder, layout.layers) if layout else decoder
-    linear = {name.rsplit(".", 1)[-1]: m for name, m in inside.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
+    linear = linear_layers(decoder)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=sorted(linear),
-        # Conv1D keeps its weights the other way round
-        fan_in_fan_out=all(isinstance(module, Conv1D) for module in linear.values()),
+        fan_in_fan_out=all(linear.values()),
         use_dora=lora.variant == "dora",
         use_rslora=lora.variant == "rslora",
         layers_to_transform=layers,

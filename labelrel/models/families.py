@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 TESTED = frozenset(
     {"gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen3"}
@@ -60,6 +61,17 @@ def find_layout(decoder: Any) -> Layout | None:
         added=tuple(name for name, m in children.items() if isinstance(m, nn.Embedding) and m is not tokens),
         entrance=tuple([*norms[:-1], *(name for name, m in children.items() if isinstance(m, nn.Dropout))]),
     )
+
+
+def linear_layers(decoder: Any) -> dict[str, bool]:
+    """Return the names of the linear modules of a decoder's layers, and which keep their weights transposed."""
+    layout = find_layout(decoder)
+    inside = getattr(decoder, layout.layers) if layout else decoder
+    return {
+        name.rsplit(".", 1)[-1]: isinstance(module, Conv1D)
+        for name, module in inside.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    }
 
 
 class _Nothing(nn.Module):
