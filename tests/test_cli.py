@@ -556,11 +556,11 @@ def test_align_runs_every_seed_of_the_params_or_the_one_given(monkeypatch):
     asked = []
     monkeypatch.setattr(pipeline, "align", lambda p, source, seed, **o: asked.append((source.name, seed, o)) or {})
     run("align", "--train", "x.parquet", "--no-track")
-    run("align", "--train", "x.parquet", "--seed", "0", "-q")
+    run("align", "--train", "x.parquet", "--seed", "0", "--loss", "confidence", "-q")
     assert asked == [
-        ("x.parquet", 3, {"track": False, "quiet": False}),
-        ("x.parquet", 4, {"track": False, "quiet": False}),
-        ("x.parquet", 0, {"track": True, "quiet": True}),
+        ("x.parquet", 3, {"loss": None, "track": False, "quiet": False}),
+        ("x.parquet", 4, {"loss": None, "track": False, "quiet": False}),
+        ("x.parquet", 0, {"loss": "confidence", "track": True, "quiet": True}),
     ]
 
 
@@ -574,12 +574,13 @@ def test_quiet_is_silent(arguments):
 
 
 def test_listings_name_everything_that_is_registered():
+    from labelrel.losses import losses
     from labelrel.scoring import methods
     from labelrel.selection import rules
 
     text = run("methods").stdout
     assert [line.split()[0] for line in text.splitlines() if line.startswith("  ")] == [
-        "name", *methods, "name", *rules,
+        "name", *methods, "name", *rules, "name", *losses,
     ]  # fmt: skip
     from labelrel.supervise import engines
     from labelrel.tasks import tasks

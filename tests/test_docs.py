@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from labelrel.cli import app
+from labelrel.losses import losses
 from labelrel.scoring import methods
 from labelrel.selection import rules
 
@@ -93,6 +94,8 @@ def test_every_method_and_rule_has_its_paragraph():
     assert set(re.findall(r"^### `(\w+)`", text, flags=re.MULTILINE)) == set(methods)
     page = (ROOT / "docs" / "selection.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE)) == set(rules)
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `(\w+)`", page, flags=re.MULTILINE) == list(losses)
 
 
 def test_the_example_is_what_its_script_writes(tmp_path):

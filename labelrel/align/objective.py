@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -90,8 +91,14 @@ class Objective:
         longest = max(len(self._examples[index].prompt) for index in step)
         groups = list(self._groups(mine, longest))
         alone = len(groups) == 1 and self._world.size == 1
+        # where the weights are sharded, a process with less to do keeps the others company with a pass that counts 0
+        most = math.ceil(self._world.largest_share(len(step)) / self._micro_size(longest))
+        idle = [(0, step[0])] if self._world.sharded and len(groups) < most else []
         reads_step = self._criterion.loss.reads_step
         whole = self._look(step, groups, progress, longest) if reads_step and not alone else None
+        if idle and whole:
+            with torch.no_grad():
+                self._batch(idle, longest)
         total = torch.zeros((), dtype=torch.float64, device=self._decoder.device)
         wrong: list[str] = []
         for group in groups:
@@ -106,16 +113,21 @@ class Objective:
             value = weighted_loss(values, self._weights[index], num_examples=len(step))
             value.backward()  # type: ignore[no-untyped-call]
             total += value.detach().double()
+        if idle:
+            (0.0 * self._batch(idle, longest).rows_loss).sum().backward()  # type: ignore[no-untyped-call]
         total = self._world.sum(total)
         if not bool(total.isfinite()):
-            names = wrong or [self._examples[index].item_id for index in step]
+            names = self._world.gather(wrong) or [self._examples[index].item_id for index in step]
             raise InputError(f"the loss is no finite number on {some(names)}")
         self.num_tokens += sum(len(self._examples[index].prompt) for index in step)
         return float(total)
 
+    def _micro_size(self, longest: int) -> int:
+        return max(1, MICRO_TOKENS // longest)
+
     def _groups(self, mine: Sequence[tuple[int, int]], longest: int) -> Iterator[list[tuple[int, int]]]:
         """Yield (place in the step, index) in groups of one forward pass."""
-        size = max(1, MICRO_TOKENS // longest)
+        size = self._micro_size(longest)
         for start in range(0, len(mine), size):
             yield list(mine[start : start + size])
 

@@ -51,7 +51,8 @@ def evaluate(
         `classes` (the same per gold label where all items share their choices, else null), `seconds`, `out`.
 
     Raises:
-        InputError: items or an adapter that are not there, items of several tasks, an adapter of another model.
+        InputError: items or an adapter that are not there, items of several tasks, an adapter of another model, an
+            item longer than the context of the model.
     """
     if out is not None and out.suffix not in _PREDICTIONS:
         raise InputError(f"{out}: predictions are written as {' or '.join(_PREDICTIONS)}, not '{out.suffix}'.")
@@ -62,6 +63,7 @@ def evaluate(
     if named not in (None, model):
         say(_other_base("evaluate", model, named), quiet=quiet)
     from labelrel.align.evaluate import is_open, item_prompts, predict, predict_open
+    from labelrel.align.examples import check_lengths
     from labelrel.align.merge import fit_adapter
     from labelrel.models.decoder import Decoder
 
@@ -74,6 +76,7 @@ def evaluate(
             predictions = predict_open(network, loaded.tokenizer, prompting, asked, report)
         else:
             prompts = item_prompts(prompting, loaded.tokenizer, asked)
+            check_lengths(loaded, list(zip(asked["item_id"], prompts, strict=True)), "items")
             predictions = predict(Decoder(network), prompting.task, asked, prompts, report)
     if out is not None:
         files.write_any_table(out, predictions)
