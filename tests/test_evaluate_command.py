@@ -240,6 +240,11 @@ def test_items_of_other_tasks(tiny_items: pl.DataFrame, name: list[str], match: 
     assert match in mistake("evaluate", "--items", path)
 
 
+def test_an_item_longer_than_the_context_is_refused(tiny_items: pl.DataFrame) -> None:
+    path = write_items(tiny_items, meta=pl.struct(subject=pl.lit("fig " * 80)))
+    assert "4 of 4 items are longer than the 256 tokens that tiny reads" in mistake("evaluate", "-q", "--items", path)
+
+
 # --- merge ---------------------------------------------------------------------------------------
 
 

@@ -100,7 +100,8 @@ def test_loss_is_told_where_the_run_names_one(place: str) -> None:
 
 def test_what_names_the_run_or_its_cost_changes_nothing() -> None:
     run = {"mlflow_run_id": "abc", "git_commit": "def", "seconds": 12.5, "tokens": 9, "num_steps": 4}
-    assert model_card({**RECORD, **run}) == model_card(dict(reversed(RECORD.items())))
+    turned = {**dict(reversed(RECORD.items())), "params": dict(reversed(RECORD["params"].items()))}
+    assert model_card({**RECORD, **run}) == model_card(turned)
 
 
 def test_a_record_with_little_gives_a_card_with_little() -> None:
@@ -142,6 +143,7 @@ def test_text_of_the_data_cannot_break_out() -> None:
     card = model_card(record)
     assert front_matter(card)["base_model"] == HOSTILE.replace("\ud800", "?")
     assert json.loads(blocks(card, "json")[0])[HOSTILE.replace("\ud800", "?")] == "````"
+    assert "- method: ````x` ``` --- # Heading" in card
     body = card.split("\n---\n", 1)[1]
     for _, fence_and_text in re.findall(r"^(`{3,})\w+\n(.*?)\n\1$", body, re.MULTILINE | re.DOTALL):
         body = body.replace(fence_and_text, "")

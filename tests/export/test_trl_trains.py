@@ -139,6 +139,7 @@ def test_only_the_completion_is_learnt(
         ).item()
         tokens += len(wanted)
     rows = pl.read_ndjson(path)
+    assert rows["completion"].to_list() == [" red", " green", " dark blue", " red"]
     assert learnt < {
         (prompt, f"{completion}<pad>") for prompt, completion in rows.select("prompt", "completion").rows()
     }
