@@ -35,9 +35,27 @@ METHODS = [
     "ceiling", "naive", "majority", "filter", "reweight", "cleanlab_filter", "cleanlab_weight", "target_accuracy",
     "random", "oracle",
 ]  # fmt: skip
+TREATMENTS: dict[str, dict[str, Any]] = {
+    "naive_options": {"rule": "naive", "loss": "option_cross_entropy"},
+    "confidence": {"rule": "naive", "loss": "confidence"},
+    "reverse_kl": {"rule": "naive", "loss": "reverse_kl"},
+    "ranking": {"rule": "naive", "loss": "option_ranking"},
+    "small_loss": {"rule": "naive", "loss": "small_loss"},
+    "soft_labels": {},
+    "label_smoothing": {},
+    "forward_correction": {},
+    "two_stage": {"rule": "filter", "quantile": 0.5, "then": {"relabel": "discarded"}},
+    "rounds": {"rule": "majority", "then": {"relabel": "all"}},
+}
+"""Losses and second looks; `naive_options` is what those that compare options are to be measured by."""
+
 FACTS = {
     "prepare": {"sizes": {"weak_train": 240, "w2s": 240, "gold_dev": 60, "test": 240}},
-    "select": {"methods": METHODS, "target_accuracy": {"score": "share", "target": 0.7, "confidence": 0.9}},
+    "select": {
+        "methods": [*METHODS, *TREATMENTS],
+        "target_accuracy": {"score": "share", "target": 0.7, "confidence": 0.9},
+        **TREATMENTS,
+    },
     "align": {"seeds": [0, 1]},
 }
 """Where no threshold qualifies for the target accuracy, that is the result."""
@@ -108,6 +126,8 @@ def main() -> None:
     run.add_argument("--data", metavar="DIR", help="folder with the files of the paper's tasks")
     run.add_argument("--profile", default="quick")
     run.add_argument("--only", nargs="*", help="names of experiments")
+    run.add_argument("--methods", nargs="*", help="names of methods, of those experiments that have them")
+    run.add_argument("--seeds", type=int, help="how many training seeds; none: all")
     run.add_argument("--part", default="1/1", help="i/n: do the i-th of n shares, one process each")
     run.add_argument("--gap-only", action="store_true", help="floors and ceilings, no methods")
     commands.add_parser("collect", help="gather the results of all experiments")
@@ -136,7 +156,10 @@ def run_all(options: argparse.Namespace) -> None:
                 continue
             if experiment.until == "score" and sweep is not ALL:
                 continue
-            run_one(experiment, options.profile, options.data, sweep)
+            chosen_sweep = replace(sweep, seeds=min(sweep.seeds, options.seeds or sweep.seeds))
+            if options.methods and sweep is not GAP:
+                chosen_sweep = replace(chosen_sweep, methods=tuple(options.methods))
+            run_one(experiment, options.profile, options.data, chosen_sweep)
 
 
 def reproduce(experiment: Experiment, profile: str, data: str) -> None:
@@ -172,7 +195,7 @@ def run_one(experiment: Experiment, profile: str, data: str | None, sweep: Sweep
     for seed in project.config.align.seeds[: sweep.seeds]:
         for method in sweep.methods or project.config.select.methods:
             _align(experiment.name, project, method, seed)
-    if sweep.methods is None:
+    if sweep.methods != GAP.methods:
         pipeline.report(_without_refused(project), track=False)
 
 
@@ -204,7 +227,7 @@ def _align(name: str, project: Any, method: str, seed: int) -> None:
 
 
 def params_of(experiment: Experiment, profile: str, data: str | None, folder: Path) -> str:
-    """Return the params of an experiment, the same as those that are there."""
+    """Return the params of an experiment; what its supervisor said may not be of other settings."""
     import yaml
 
     from labelrel.profile import compose, merge
@@ -213,7 +236,8 @@ def params_of(experiment: Experiment, profile: str, data: str | None, folder: Pa
     document = merge(merge(compose(profile, experiment.task, source), ONE_THREAD), experiment.changes)
     text = yaml.safe_dump(document, sort_keys=False)
     params = folder / "params.yaml"
-    if params.is_file() and params.read_text(encoding="utf-8") != text:
+    there = yaml.safe_load(params.read_text(encoding="utf-8")) if params.is_file() else document
+    if any(there[section] != document[section] for section in ("base", "prepare", "prompt", "supervise", "sample")):
         sys.exit(f"{params} is of other settings; remove {folder} to run it anew")
     return text
 

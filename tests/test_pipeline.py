@@ -275,6 +275,7 @@ class Training:
         self.folder: Path | None = None
         self.record: dict[str, Any] = {}
         self.loaded: list[str] = []
+        self.size = 135_000_000
 
     def run(self, *arguments: Any, **options: Any) -> Any:
         self.given = self.signature.bind(*arguments, **options).arguments
@@ -298,9 +299,9 @@ def training(monkeypatch) -> Training:
     monkeypatch.setattr(module, "run", training.run)
     monkeypatch.setattr(module, "write_run", training.write_run)
 
-    def load(model: str, base: Any) -> str:
+    def load(model: str, base: Any, **options: Any) -> Any:
         training.loaded.append(model)
-        return "loaded"
+        return SimpleNamespace(num_parameters=training.size)
 
     for stage in ("supervise", "align"):
         monkeypatch.setattr(importlib.import_module(f"labelrel.pipeline.{stage}"), "load", load)
@@ -411,6 +412,18 @@ def test_align_tells_the_tracker_everything(project, training, monkeypatch):
     assert told["params"]["align.lora.rank"] == project.config.align.lora.rank
     assert set(told["inputs"]) == set(told["dvc_md5s"]) == {"items", "answers", "scores", "training"}
     assert training.record["mlflow_run_id"] == "run-1"
+
+
+def test_a_strong_model_smaller_than_the_weak_one_is_told(project, training, capsys):
+    files.write_json(project.supervisor / "run.json", {"num_parameters": 135_000_000})
+    source = write_external(project)
+    pipeline.align(project, source, 0, track=False)
+    assert "warning" not in capsys.readouterr().err
+    training.size = 134_000_000
+    pipeline.align(project, source, 0, track=False)
+    assert (
+        "the strong model has 134 million weights, fewer than the supervisor's 135 million" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -610,7 +623,11 @@ def test_floor_is_recorded_as_the_tuned_one_is(asked, oracle, project, monkeypat
     tuned.signature = inspect.signature(module.run)  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "run", tuned.run)
     monkeypatch.setattr(module, "write_run", tuned.write_run)
-    monkeypatch.setattr(stage_module("supervise"), "load", lambda model, base: tuned.loaded.append(model))
+    monkeypatch.setattr(
+        stage_module("supervise"),
+        "load",
+        lambda model, base: tuned.loaded.append(model) or SimpleNamespace(num_parameters=1),
+    )
     pipeline.supervise(project, quiet=True)
     assert set(tuned.record) == set(record) - {"seconds", "tokens"}  # which `write_run` adds
 

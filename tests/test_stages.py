@@ -56,7 +56,9 @@ def project(tmp_path, monkeypatch, tiny_task, tiny_items, make_model, tiny_token
     monkeypatch.setattr(
         importlib.import_module("labelrel.pipeline.align"),  # the package has a function of that name
         "load",
-        lambda model, base: LoadedModel(make_model(initializer_range=0.3), tiny_tokenizer, "tiny", "tiny-fingerprint"),
+        lambda model, base, **options: LoadedModel(
+            make_model(initializer_range=0.3), tiny_tokenizer, "tiny", "tiny-fingerprint"
+        ),
     )
     pipeline.score(project, quiet=True)
     return project

@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from labelrel.align.world import ALONE, World
 from labelrel.files import digest_of, replacing
 from labelrel.progress import say
 
@@ -231,10 +232,11 @@ class Saving:
     Args:
         checkpoint: where to; None saves nothing and holds nothing back.
         state: of the run.
+        world: the processes that share the run: a signal to one of them stops all after the same step.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None, state: TrainingState) -> None:
-        self._checkpoint, self._state = checkpoint, state
+    def __init__(self, checkpoint: Checkpoint | None, state: TrainingState, world: World = ALONE) -> None:
+        self._checkpoint, self._state, self._world = checkpoint, state, world
         self._before: dict[int, Any] = {}
         self._pending: int | None = None
 
@@ -262,6 +264,8 @@ class Saving:
         except BaseException:
             self._checkpoint.save(self._state)
             raise
+        if self._world.size > 1:
+            self._pending = max(self._world.gather([self._pending or 0])) or None
         if self._pending is not None or self._checkpoint.due:
             saved = self._checkpoint.save(self._state)
             if saved and self._pending is not None:
@@ -279,7 +283,7 @@ class Saving:
         number, self._pending = self._pending, None
         if number is None:
             return
-        handler = self._before[number]
+        handler = self._before.get(number, signal.SIG_DFL)
         if callable(handler):
             handler(number, None)
         else:

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from labelrel.align.world import ALONE, World
 from labelrel.errors import InputError
 from labelrel.models.choice import choice_logprobs, tokenize
 from labelrel.models.decoder import Decoder
-from labelrel.models.generate import generate
+from labelrel.models.generate import Generated, generate
 from labelrel.models.memory import token_budget
 from labelrel.models.packing import Prompt
 from labelrel.progress import Report
@@ -62,7 +63,12 @@ def item_prompts(prompting: Prompting, tokenizer: Any, items: pl.DataFrame) -> l
 
 
 def predict(
-    decoder: Decoder, task: Task, items: pl.DataFrame, prompts: list[Prompt], progress: Report | None = None
+    decoder: Decoder,
+    task: Task,
+    items: pl.DataFrame,
+    prompts: list[Prompt],
+    progress: Report | None = None,
+    world: World = ALONE,
 ) -> pl.DataFrame:
     """Answer each item with its most probable option, the canonical wording asked once.
 
@@ -71,19 +77,25 @@ def predict(
         task: says when an answer is right.
         items: N items with choices; a gold label that is null leaves `correct` null.
         prompts: what `item_prompts` made of them.
-        progress: called with (items done, items in all).
+        progress: called with (items done, items in all), those of this process.
+        world: the processes that share the items; all get the whole.
 
     Returns:
         The columns of `PREDICTIONS`, one row per item, in order.
     """
-    scored = choice_logprobs(decoder, prompts, progress)
+    scored = world.spread(lambda mine: choice_logprobs(decoder, mine, progress), prompts)
     best = (max(logprobs) for logprobs in scored)
     answers = [(str(s.index(b)), b, s) for s, b in zip(scored, best, strict=True)]
     return with_gold(task, items, answers)
 
 
 def predict_open(
-    model: Any, tokenizer: Any, prompting: Prompting, items: pl.DataFrame, progress: Report | None = None
+    model: Any,
+    tokenizer: Any,
+    prompting: Prompting,
+    items: pl.DataFrame,
+    progress: Report | None = None,
+    world: World = ALONE,
 ) -> pl.DataFrame:
     """Answer each open item with what the model writes greedily, the canonical wording asked once.
 
@@ -92,24 +104,30 @@ def predict_open(
         tokenizer: its tokenizer.
         prompting: wording, parser and gold check.
         items: N items without choices.
-        progress: called with (items done, items in all).
+        progress: called with (items done, items in all), those of this process.
+        world: the processes that share the items; all get the whole.
 
     Returns:
         The columns of `PREDICTIONS`, one row per item, in order; `choice_logprobs` is null.
     """
     rows: list[Item] = list(items.iter_rows(named=True))
     wordings = [prompting.canonical(item) for item in rows]
-    written = generate(
-        model,
-        tokenizer,
-        [wording.prompt for wording in wordings],
-        max_new_tokens=OPEN_TOKENS,
-        temperature=0.0,
-        seed=0,
-        names=[str(item["item_id"]) for item in rows],
-        budget=token_budget(next(model.parameters()).device, model),
-        progress=progress,
-    )
+    budget = token_budget(next(model.parameters()).device, model)
+
+    def write(mine: list[int]) -> list[Generated]:
+        return generate(
+            model,
+            tokenizer,
+            [wordings[i].prompt for i in mine],
+            max_new_tokens=OPEN_TOKENS,
+            temperature=0.0,
+            seed=0,
+            names=[str(rows[i]["item_id"]) for i in mine],
+            budget=budget,
+            progress=progress,
+        )
+
+    written = world.spread(write, range(len(rows)))
     read = [prompting.read(i, w, text.text).answer for i, w, text in zip(rows, wordings, written, strict=True)]
     return with_gold(prompting.task, items, [(a, t.logprob, None) for a, t in zip(read, written, strict=True)])
 

@@ -15,6 +15,7 @@ from labelrel.errors import ConfigError, InputError
 from labelrel.files import write_json
 from labelrel.models.decoder import check_top_layers, num_decoder_layers
 from labelrel.models.families import find_layout, linear_layers
+from labelrel.models.sharding import whole_layers
 
 with warnings.catch_warnings():
     # peft reads an attribute that transformers will drop in v6; nothing of ours depends on it
@@ -62,7 +63,8 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, config)
+        with whole_layers(model):  # DoRA measures the weights
+            return get_peft_model(model, config)
 
 
 def remove_adapter(model: Any) -> Any:

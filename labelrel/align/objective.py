@@ -13,7 +13,7 @@ from labelrel.align.world import ALONE, World
 from labelrel.errors import InputError, some
 from labelrel.losses import DEFAULT, Batch, Loss, Step, expected_cross_entropy, losses, scales_weights
 from labelrel.models.decoder import Decoder
-from labelrel.models.packing import Prompt, pack
+from labelrel.models.packing import Packed, Prompt, pack
 from labelrel.plugin import Params
 
 MICRO_TOKENS = 4096
@@ -93,12 +93,9 @@ class Objective:
         alone = len(groups) == 1 and self._world.size == 1
         # where the weights are sharded, a process with less to do keeps the others company with a pass that counts 0
         most = math.ceil(self._world.largest_share(len(step)) / self._micro_size(longest))
-        idle = [(0, step[0])] if self._world.sharded and len(groups) < most else []
+        idle = self._world.sharded and len(groups) < most
         reads_step = self._criterion.loss.reads_step
-        whole = self._look(step, groups, progress, longest) if reads_step and not alone else None
-        if idle and whole:
-            with torch.no_grad():
-                self._batch(idle, longest)
+        whole = self._look(step, groups, progress, longest, idle) if reads_step and not alone else None
         total = torch.zeros((), dtype=torch.float64, device=self._decoder.device)
         wrong: list[str] = []
         for group in groups:
@@ -114,7 +111,7 @@ class Objective:
             value.backward()  # type: ignore[no-untyped-call]
             total += value.detach().double()
         if idle:
-            (0.0 * self._batch(idle, longest).rows_loss).sum().backward()  # type: ignore[no-untyped-call]
+            (0.0 * self._logprobs(step[:1])[0].sum()).backward()  # type: ignore[no-untyped-call]
         total = self._world.sum(total)
         if not bool(total.isfinite()):
             names = self._world.gather(wrong) or [self._examples[index].item_id for index in step]
@@ -131,10 +128,14 @@ class Objective:
         for start in range(0, len(mine), size):
             yield list(mine[start : start + size])
 
+    def _logprobs(self, indices: Sequence[int]) -> tuple[torch.Tensor, Packed]:
+        prompts = [self._examples[index].prompt for index in indices]
+        packed = pack(prompts).to(self._decoder.device)
+        return self._decoder.token_logprobs(prompts, packed), packed
+
     def _batch(self, group: Sequence[tuple[int, int]], longest: int) -> Batch:
         prompts = [self._examples[index].prompt for _, index in group]
-        packed = pack(prompts).to(self._decoder.device)
-        logprobs = self._decoder.token_logprobs(prompts, packed)
+        logprobs, packed = self._logprobs([index for _, index in group])
         sums, counts = token_sums(logprobs, packed.owner, packed.num_branches)
         rows = torch.tensor([place for place, _ in group], device=sums.device)
         if self._criterion.loss.reads == "target":
@@ -150,10 +151,17 @@ class Objective:
 
     @torch.no_grad()
     def _look(
-        self, step: Sequence[int], groups: Sequence[Sequence[tuple[int, int]]], progress: float, longest: int
+        self,
+        step: Sequence[int],
+        groups: Sequence[Sequence[tuple[int, int]]],
+        progress: float,
+        longest: int,
+        idle: bool,
     ) -> Step:
         """Return what the whole step looks like, one forward pass more where it does not fit into one."""
         parts = [self._batch(group, longest) for group in groups]
+        if idle:
+            self._logprobs(step[:1])
         wide = (len(step), self._num_options)
         device = self._decoder.device
         rows = torch.cat([part.rows for part in parts]) if parts else torch.zeros(0, dtype=torch.int64, device=device)

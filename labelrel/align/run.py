@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from labelrel.align.card import write_card
 from labelrel.align.checkpoint import Checkpoint
 from labelrel.align.early_stop import EarlyStop
 from labelrel.align.evaluate import is_open, item_prompts, predict, predict_open
@@ -21,8 +22,9 @@ from labelrel.align.train import Step, Trained, train, training_key
 from labelrel.align.world import ALONE, World
 from labelrel.config import EarlyStop as EarlyStopSettings
 from labelrel.config import Lora, Trunk
+from labelrel.errors import InputError
 from labelrel.files import replacing_folder, write_json, write_table
-from labelrel.models.decoder import Decoder, trunk_problem
+from labelrel.models.decoder import Decoder, plain_model, trunk_problem
 from labelrel.models.decoder import Trunk as FrozenTrunk
 from labelrel.models.load import LoadedModel
 from labelrel.models.packing import Prompt
@@ -138,9 +140,11 @@ def run(
         filling = time.perf_counter()
         source = fill_trunk(loaded, prompts, top_layers, cache, trunk or Trunk(), world, quiet=quiet)
         trunk_seconds = time.perf_counter() - filling
+    computed = world.gather([source.num_computed_tokens if source else 0])
+    trunk_tokens = computed[0] if world.sharded else sum(computed)
     model = add_adapter(loaded.model, lora, top_layers=top_layers, seed=seed)
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        plain_model(model).activation_checkpointing_enable({"use_reentrant": False})
     decoder = Decoder(model, top_layers=top_layers if source else None, source=source)
     settings: dict[str, Any] = {
         "steps": budget.steps,
@@ -154,7 +158,7 @@ def run(
 
         def accuracy() -> float:
             model.eval()
-            found = predict(decoder, prompting.task, dev, dev_prompts)["correct"].cast(pl.Float64).mean()
+            found = predict(decoder, prompting.task, dev, dev_prompts, world=world)["correct"].cast(pl.Float64).mean()
             model.train()
             return float(found)  # type: ignore[arg-type]
 
@@ -189,12 +193,14 @@ def run(
             keep_checkpoint=keep_checkpoint,
             world=world,
         )
+    if gradient_checkpointing:  # a later adapter on the same model would take it for its own
+        plain_model(model).activation_checkpointing_disable()
     evaluating = time.perf_counter()
     with progress("evaluate", quiet=quiet) as report:
         if closed:
-            predictions = predict(decoder, prompting.task, test, test_prompts, report)
+            predictions = predict(decoder, prompting.task, test, test_prompts, report, world)
         else:
-            predictions = predict_open(model, loaded.tokenizer, prompting, test, report)
+            predictions = predict_open(model, loaded.tokenizer, prompting, test, report, world)
     now = time.perf_counter()
     return Outcome(
         model=model,
@@ -204,7 +210,7 @@ def run(
         seconds=now - started + trained.seconds_before,
         evaluate_seconds=now - evaluating,
         trunk_seconds=trunk_seconds,
-        trunk_tokens=source.num_computed_tokens if source else 0,
+        trunk_tokens=trunk_tokens,
         looks=stopping.looks if stopping else None,
         checkpoint=checkpoint,
     )
@@ -229,6 +235,9 @@ def fill_trunk(
     """Return the trunk cache with all of `prompts`; None, after one line that says why, where it cannot be.
 
     Without it the layers below run in every step: the same training, slower.
+
+    Raises:
+        InputError: the cache turns out too small in the middle of the work of sharded processes.
     """
     problem = trunk_problem(loaded.model)
     if problem is None:
@@ -240,21 +249,57 @@ def fill_trunk(
             dtype=settings.dtype,
             max_gib=settings.max_gib,
         )
-        try:
-            with progress("trunk", quiet=quiet) as report:
-                source.fill(prompts, report)
+        problem = _fill(source, prompts, world, quiet=quiet)
+        if problem is None:
             return source
-        except TrunkCacheFull as error:
-            problem = str(error).rstrip(".")
     say(f"trunk: no cache for {loaded.reference}: {problem}; all layers run in every step", quiet=quiet)
     return None
+
+
+def _fill(source: TrunkCache, prompts: Sequence[Prompt], world: World, *, quiet: bool) -> str | None:
+    """Put `prompts` into the cache, each process its share, and say why where they do not fit."""
+    begun = False
+
+    def fill(part: Sequence[Prompt]) -> str | None:
+        nonlocal begun
+        begun, problem = False, None
+        try:
+            with progress("trunk", quiet=quiet) as report:
+
+                def count(done: int, total: int) -> None:
+                    nonlocal begun
+                    begun = True
+                    report(done, total)
+
+                source.fill(part, count)
+        except TrunkCacheFull as error:
+            problem = str(error).rstrip(".")
+            if world.sharded and begun:  # the others go on, and wait for this process in every layer
+                raise InputError(f"trunk: {problem}; set align.top_layers to null, or make room.") from error
+        return next(iter(world.gather([problem] if problem else [])), None)
+
+    if world.size == 1:
+        return fill(prompts)
+    world.wait()  # what is missing must look the same to all
+    if world.sharded:
+        problem = fill(prompts)
+    else:
+        # all that follows one prompt stays together, so that it runs once
+        mine = set(world.share(list(dict.fromkeys(prompt.prefix for prompt in prompts))))
+        problem = fill([prompt for prompt in prompts if prompt.prefix in mine])
+        source.reopen()
+        # most often nothing is missing now; a share that made room may have removed another's
+        problem = problem or fill(prompts if world.leads else [])
+    source.reopen()
+    world.wait()  # the leading process may make room for others only when all have opened what they need
+    return problem
 
 
 def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: str) -> None:
     """Write a run's folder, whole or not at all, and then remove the run's checkpoint.
 
     Args:
-        folder: gets `adapter/`, `predictions.parquet`, `history.parquet` and `run.json`.
+        folder: gets `adapter/` with its model card, `predictions.parquet`, `history.parquet` and `run.json`.
         outcome: the run.
         record: what `run.json` says besides the costs.
         base: model reference that the adapter names as its base.
@@ -263,6 +308,7 @@ def write_run(folder: Path, outcome: Outcome, record: dict[str, Any], *, base: s
     with replacing_folder(folder) as temporary:
         (temporary / "adapter").mkdir()
         save_adapter(outcome.model, temporary / "adapter", base=base)
+        write_card(temporary / "adapter", record, outcome.predictions)
         write_table(temporary / "predictions.parquet", outcome.predictions)
         history = [(step.step, step.loss, step.learning_rate) for step in trained.history]
         schema = {"step": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64}

@@ -106,6 +106,12 @@ def train(
     state = TrainingState(parameters, optimizer, decoder.device, more=early_stop)
     if checkpoint:
         checkpoint.load(state, steps=steps)
+        found = world.gather([len(state.history)])
+        if len(set(found)) > 1:
+            raise InputError(
+                f"train: the processes take up checkpoints of different steps ({some(found)}) in "
+                f"{checkpoint.path.parent}; all of them must see the same folder."
+            )
 
     def tell(number: int) -> None:
         if on_step:
@@ -115,11 +121,13 @@ def train(
         tell(number)
     objective.num_tokens = state.num_tokens
     model.train()
-    with Saving(checkpoint, state) as saving:
+    with Saving(checkpoint, state, world) as saving:
         for batch in plan[len(state.history) :]:
             if early_stop and early_stop.over:
                 break
             done = len(state.history)
+            if world.size > 1:  # dropout of its own for each process, which a resumed run draws again
+                torch.manual_seed((seed * steps + done) * world.size + world.rank)
             try:
                 loss = objective.backward(batch, done / steps)
                 world.sum_gradients(parameters)

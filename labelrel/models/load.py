@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from labelrel.errors import ConfigError, InputError, some
@@ -38,7 +39,12 @@ class LoadedModel:
     @property
     def num_layers(self) -> int:
         """Return the number of decoder layers."""
-        return int(self.model.config.num_hidden_layers)
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def num_parameters(self) -> int:
+        """Return the number of frozen weights."""
+        return sum(p.numel() for p in self.model.parameters() if not p.requires_grad)
 
 
 def pick_device(name: str) -> torch.device:
@@ -54,7 +60,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(reference: Reference, *, device: torch.device | None = None) -> LoadedModel:
+def load_model(
+    reference: Reference,
+    *,
+    device: torch.device | None = None,
+    load_in_8bit: bool = False,
+    stay_on_cpu: bool = False,
+) -> LoadedModel:
     """Load a model from the local cache, bringing it there first where it is missing.
 
     CPU models run in float32 (half precision is emulated there and slower), CUDA models in
@@ -63,13 +75,17 @@ def load_model(reference: Reference, *, device: torch.device | None = None) -> L
     Args:
         reference: which model; `layers` keeps the first K decoder layers.
         device: where it goes; None means the CPU.
+        load_in_8bit: hold the weights of its linear layers as 8-bit integers (LLM.int8(), Dettmers et al.
+            2022, arXiv 2208.07339); CUDA and bitsandbytes only.
+        stay_on_cpu: leave the weights on the CPU, in the precision of `device`, for `shard_layers` to spread.
 
     Raises:
-        ConfigError: more layers asked for than the model has.
+        ConfigError: more layers asked for than the model has, or 8 bits where there are none.
         FetchError: the model cannot be brought here.
         InputError: a folder that holds no loadable model.
     """
     device = device or torch.device("cpu")
+    placed = {"quantization_config": _eight_bits(device), "device_map": {"": device}} if load_in_8bit else {}
     folder = fetch(reference)
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # a cut model reports its missing layers at length
@@ -85,6 +101,7 @@ def load_model(reference: Reference, *, device: torch.device | None = None) -> L
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
+            **placed,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -95,8 +112,22 @@ def load_model(reference: Reference, *, device: torch.device | None = None) -> L
         raise InputError(f"the model {reference} in {folder} lacks weights ({missing}); fetch or save it again.")
     model.requires_grad_(False)
     model.eval()
-    model.to(device)
-    return LoadedModel(model, tokenizer, str(reference), _fingerprint(folder, config, device))
+    if not (load_in_8bit or stay_on_cpu):
+        model.to(device)
+    fingerprint = _fingerprint(folder, config, device)
+    if load_in_8bit:
+        fingerprint = digest_of([fingerprint, "8 bits"])
+    return LoadedModel(model, tokenizer, str(reference), fingerprint)
+
+
+def _eight_bits(device: torch.device) -> BitsAndBytesConfig:
+    if device.type != "cuda":
+        raise ConfigError(
+            f"align.load_in_8bit needs a CUDA device, and the model goes to '{device.type}'; set it to false."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("align.load_in_8bit needs bitsandbytes; `pip install 'labelrel[8bit]'`, or set it to false.")
+    return BitsAndBytesConfig(load_in_8bit=True)
 
 
 def _cut(config: Any, reference: Reference) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labelrel import files
+from labelrel.align.world import ALONE, World
 from labelrel.pipeline.common import Summary, accuracy_of, flat, items_and_prompting, load, read, shown, source_of
 from labelrel.progress import say
 from labelrel.project import Project
@@ -13,7 +14,14 @@ from labelrel.schema import check_training, require_split
 
 
 def align(
-    project: Project, source: Path, seed: int, *, loss: str | None = None, track: bool = True, quiet: bool = False
+    project: Project,
+    source: Path,
+    seed: int,
+    *,
+    loss: str | None = None,
+    track: bool = True,
+    quiet: bool = False,
+    world: World = ALONE,
 ) -> Summary:
     """Train the strong model on one training set, evaluate it, and log both to MLflow.
 
@@ -27,6 +35,10 @@ def align(
         loss: name of the loss; None is what the method's section, or its rule, says.
         track: log to MLflow.
         quiet: no messages.
+        world: the processes that share the work, see `open_world`; the leading one alone writes, logs and speaks.
+
+    Raises:
+        ConfigError: sharded weights in 8 bits, or more processes than cards.
     """
     from labelrel.align.objective import Criterion
     from labelrel.align.run import write_run
@@ -35,6 +47,7 @@ def align(
     from labelrel.tracking import dvc_md5s, git_state, open_tracker
     from labelrel.training_set import describe
 
+    quiet, track = quiet or not world.leads, track and world.leads
     config, settings = project.config, project.config.align
     items, prompting = items_and_prompting(project)
     source, method = source.resolve(), source.stem
@@ -59,13 +72,16 @@ def align(
         "seed": seed,
         "task": prompting.task.name,
         "model": settings.model,
+        "loss": criterion.loss.name,
         "num_rows": training.height,
         "num_items": selection["num_items"],
         "params": params,
         "comparison": comparison_id(project),
         "inputs": {name: source_of(project, path) for name, path in paths.items() if path.is_file()},
     }
-    loaded = load(settings.model, config.base)
+    loaded = load(settings.model, config.base, load_in_8bit=settings.load_in_8bit, world=world)
+    record["num_parameters"] = loaded.num_parameters
+    _warn_of_a_smaller_model(project, loaded.num_parameters, quiet=quiet)
     folder = project.align / f"{method}-{seed}"
     tracker = open_tracker(project.root, track=track)
     parent = tracker.comparison_run(prompting.task.name, record["comparison"])
@@ -100,6 +116,7 @@ def align(
             seed=seed,
             on_step=on_step,
             quiet=quiet,
+            world=world,
         )
         outcome = staged.outcome
         child.log_history(curve)
@@ -110,8 +127,9 @@ def align(
                 "label_accuracy": last["label_accuracy"],
                 "kept_fraction": last["num_items"] / pool.height,
             }
-        write_run(folder, outcome, {**record, "mlflow_run_id": child.run_id}, base=settings.model)
-        staged.discard()
+        if world.leads:
+            write_run(folder, outcome, {**record, "mlflow_run_id": child.run_id}, base=settings.model)
+            staged.discard()
         accuracy = accuracy_of(outcome.predictions)
         child.log_dataset(staged.training, "training", source, "training")
         child.log_dataset(test, "test items", project.items, "evaluation")
@@ -131,6 +149,18 @@ def align(
 
 
 _LOG_EVERY = 20
+
+
+def _warn_of_a_smaller_model(project: Project, size: int, *, quiet: bool) -> None:
+    """Say so where the strong model is smaller than the supervisor: the gap is then no weak-to-strong one."""
+    record = project.supervisor / "run.json"
+    weak = files.read_json(record).get("num_parameters") if record.is_file() else None
+    if weak is not None and size < weak:
+        say(
+            f"warning: the strong model has {size / 1e6:.0f} million weights, fewer than the supervisor's "
+            f"{weak / 1e6:.0f} million; for weak-to-strong training set align.model to the larger one.",
+            quiet=quiet,
+        )
 
 
 def report(project: Project, *, out: Path | None = None, track: bool = True, quiet: bool = False) -> Summary:

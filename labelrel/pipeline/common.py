@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from labelrel import files
+from labelrel.align.world import ALONE, World
 from labelrel.config import Base
-from labelrel.errors import InputError
+from labelrel.errors import ConfigError, InputError
 from labelrel.project import Project
 from labelrel.schema import check_items
 from labelrel.tasks import Prompting
@@ -37,13 +38,38 @@ def items_and_prompting(project: Project) -> tuple[pl.DataFrame, Prompting]:
     return items, Prompting(task, project.config.prompt, project.config.base.seed)
 
 
-def load(model: str, base: Base) -> Any:
-    """Load a model by its reference, frozen."""
+def load(model: str, base: Base, *, load_in_8bit: bool = False, world: World = ALONE) -> Any:
+    """Load a model by its reference, frozen.
+
+    Args:
+        model: the reference.
+        base: device and threads.
+        load_in_8bit: see `load_model`.
+        world: the processes that load it too; where they shard it, it comes so.
+
+    Raises:
+        ConfigError: what the device, or sharding, does not go with.
+    """
+    from labelrel.models.fetch import fetch
     from labelrel.models.load import load_model, pick_device, set_threads
     from labelrel.models.reference import parse_reference
 
     set_threads(base.threads)
-    return load_model(parse_reference(model), device=pick_device(base.device))
+    reference, device = parse_reference(model), pick_device(base.device)
+    if world.size == 1:
+        return load_model(reference, device=device, load_in_8bit=load_in_8bit)
+    from labelrel.models.sharding import shard_layers
+
+    if world.sharded and load_in_8bit:
+        raise ConfigError("align.load_in_8bit does not go with sharded weights: choose one of the two.")
+    world.place(base.device)
+    if world.leads:
+        fetch(reference)
+    world.wait()
+    loaded = load_model(reference, device=device, load_in_8bit=load_in_8bit, stay_on_cpu=world.sharded)
+    if world.sharded:
+        shard_layers(loaded.model, device)
+    return loaded
 
 
 def accuracy_of(predictions: pl.DataFrame) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from labelrel.align.world import ALONE, World
 from labelrel.pipeline.common import accuracy_of
 from labelrel.progress import progress, say
 from labelrel.project import Project
@@ -84,6 +85,7 @@ def train_in_stages(
     seed: int,
     on_step: Callable[[Any], None],
     quiet: bool = False,
+    world: World = ALONE,
 ) -> Staged:
     """Train and evaluate the strong model once, and once more after each second look, always from the start.
 
@@ -99,6 +101,7 @@ def train_in_stages(
         seed: of adapter and data order, in every stage.
         on_step: told of each optimiser step, counted through all stages.
         quiet: no messages.
+        world: the processes that share the work; all get the same.
     """
     from labelrel.align.lora import remove_adapter
     from labelrel.align.run import Budget, run
@@ -132,6 +135,7 @@ def train_in_stages(
             gradient_checkpointing=settings.gradient_checkpointing,
             on_step=_counted_from(before, on_step) if before else on_step,
             quiet=quiet,
+            world=world,
         )
         outcomes.append(outcome)
         if then is None:
@@ -147,7 +151,9 @@ def train_in_stages(
         started = time.perf_counter()
         student = Student(outcome.model, loaded.tokenizer, settings.model, loaded.fingerprint)
         folders.append(student.parts(project))
-        training, told = relabel(project, prompting, items, training, student, method, then, look, quiet=quiet)
+        training, told = relabel(
+            project, prompting, items, training, student, method, then, look, quiet=quiet, world=world
+        )
         say(
             f"align: {method}: {told['joined']} of {told['asked']} items by the strong model's own answers", quiet=quiet
         )
@@ -185,6 +191,7 @@ def relabel(
     number: int,
     *,
     quiet: bool = False,
+    world: World = ALONE,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return the next training set, and what is known about it.
 
@@ -198,6 +205,7 @@ def relabel(
         then: whose questions are asked again, and what may join.
         number: of the second look, from 1; draws differ from look to look.
         quiet: no progress.
+        world: the processes that share the asking; all get the same.
 
     Raises:
         InputError: the rule keeps nothing of the student's answers.
@@ -212,7 +220,7 @@ def relabel(
     info = {"asked": asked.height}
     if asked.is_empty():
         return training, {**info, "joined": 0}
-    answers = _ask(project, prompting, asked, student, number, quiet=quiet)
+    answers = _ask(project, prompting, asked, student, number, quiet=quiet, world=world)
     section = project.config.select.params(method)
     if then.relabel == "discarded":
         votes = score(answers, ["share"], items=items).filter(pl.col("weak_label") & pl.col("answer").is_not_null())
@@ -242,7 +250,14 @@ def relabel(
 
 
 def _ask(
-    project: Project, prompting: Prompting, asked: pl.DataFrame, student: Student, number: int, *, quiet: bool
+    project: Project,
+    prompting: Prompting,
+    asked: pl.DataFrame,
+    student: Student,
+    number: int,
+    *,
+    quiet: bool,
+    world: World,
 ) -> pl.DataFrame:
     from labelrel.supervise import Asking, Supervisor, engines
     from labelrel.supervise.sample import sample
@@ -259,6 +274,18 @@ def _ask(
         model=student.name,
     )
     engine = engines.get("transformers").open(asking, {})
-    queries = list(query_variants(prompting, asked, settings.variants))
-    with progress("relabel", quiet=quiet) as report:
-        return sample(engine, queries, parts=student.parts(project), progress=report)
+    parts = student.parts(project)
+    if world.size > 1:
+        parts /= f"{world.rank}-of-{world.size}"
+    if world.sharded:  # the processes must ask the same questions, whatever each of them has finished before
+        shutil.rmtree(parts, ignore_errors=True)
+
+    def ask(rows: list[int]) -> list[pl.DataFrame]:
+        if not rows:
+            return []
+        queries = list(query_variants(prompting, asked[rows], settings.variants))
+        with progress("relabel", quiet=quiet) as report:
+            answers = sample(engine, queries, parts=parts, progress=report)
+        return answers.partition_by("item_id", maintain_order=True)
+
+    return pl.concat(world.spread(ask, range(asked.height)))

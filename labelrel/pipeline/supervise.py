@@ -45,6 +45,7 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
         target = prompting.target(query.item, Wording(query.prompt, query.options), label)
         rows.append((query.item["item_id"], query.prompt, target, label, 1.0))
     loaded = load(settings.model, config.base)
+    size = loaded.num_parameters
     outcome = run(
         loaded,
         prompting,
@@ -59,7 +60,7 @@ def _tune(project: Project, *, quiet: bool) -> Summary:
         checkpoints=project.cache / "checkpoints",
         quiet=quiet,
     )
-    record = _floor_record(project, prompting.task.name, settings.model, len(rows), gold.height)
+    record = _floor_record(project, prompting.task.name, settings.model, len(rows), gold.height, size)
     write_run(project.supervisor, outcome, record, base=settings.model)
     accuracy = accuracy_of(outcome.predictions)
     say(f"supervise: test accuracy {shown(accuracy)} (floor), {outcome.seconds:.0f} s", quiet=quiet)
@@ -81,7 +82,7 @@ def _ask_floor(project: Project, *, quiet: bool) -> Summary:
     columns = answers.select("answer", "answer_logprob", "choice_logprobs").iter_rows()
     predictions = with_gold(prompting.task, test, columns)
     seconds = round(time.perf_counter() - started, 2)
-    record = _floor_record(project, prompting.task.name, engine.name, 0, 0)
+    record = _floor_record(project, prompting.task.name, engine.name, 0, 0, None)
     with files.replacing_folder(project.supervisor) as folder:
         files.write_table(folder / "predictions.parquet", predictions)
         files.write_json(folder / "run.json", {**record, "seconds": seconds, "tokens": None})
@@ -91,7 +92,9 @@ def _ask_floor(project: Project, *, quiet: bool) -> Summary:
     return {"model": engine.name, "test_accuracy": accuracy, "seconds": seconds}
 
 
-def _floor_record(project: Project, task: str, model: str, num_rows: int, num_items: int) -> dict[str, Any]:
+def _floor_record(
+    project: Project, task: str, model: str, num_rows: int, num_items: int, num_parameters: int | None
+) -> dict[str, Any]:
     from labelrel.supervise import engines
 
     config = project.config
@@ -105,6 +108,7 @@ def _floor_record(project: Project, task: str, model: str, num_rows: int, num_it
         "model": model,
         "num_rows": num_rows,
         "num_items": num_items,
+        "num_parameters": num_parameters,
         "params": flat(sections),
         "comparison": None,  # the floor serves every comparison on these items
         "mlflow_run_id": None,

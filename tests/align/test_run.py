@@ -185,6 +185,7 @@ def test_written_folder_holds_adapter_tables_and_record(do_run: Runner, tmp_path
     outcome = do_run()
     written = write(outcome, tmp_path / "run")
     assert sorted(written) == [
+        "adapter/README.md",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
         "history.parquet",
