@@ -142,12 +142,16 @@ def align(
 ) -> None:  # fmt: skip
     """Train the strong model on one training set, evaluate it, log it to MLflow."""
     from labelrel import pipeline
+    from labelrel.align.launch import open_world
 
     sections = ["base", "prompt", "select", "align"]
-    project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
-    seeds = project.config.align.seeds if seed is None else [seed]
-    results = [pipeline.align(project, train, one, loss=loss, track=track, quiet=quiet) for one in seeds]
-    print_json(results[0] if len(results) == 1 else {"runs": results}, as_json)
+    with open_world(quiet=quiet) as world:
+        project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
+        seeds = project.config.align.seeds if seed is None else [seed]
+        results = [
+            pipeline.align(project, train, one, loss=loss, track=track, quiet=quiet, world=world) for one in seeds
+        ]
+    print_json(results[0] if len(results) == 1 else {"runs": results}, as_json and world.leads)
 
 
 @command("report", "labelrel report", PROJECT)

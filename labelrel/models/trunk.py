@@ -81,11 +81,15 @@ class TrunkCache:
         self._trunk = trunk
         self._dtype = dtype
         self._max_bytes = int(max_gib * GIB)
+        self.num_computed_tokens = 0
+        remove_unfinished(self._folder)
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Take what is on disk, by other processes too, and nothing else."""
         self._shards: dict[int, Shard] = {}
         self._place: dict[str, tuple[int, int]] = {}  # which shard, and which part of it
         self._used: set[int] = set()
-        self.num_computed_tokens = 0
-        remove_unfinished(self._folder)
         for file in sorted(self._folder.glob("*.safetensors")):
             shard = open_shard(file)
             if shard:
