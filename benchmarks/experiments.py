@@ -293,8 +293,30 @@ def _outcome(experiment: Experiment, project: Any) -> dict[str, Any]:
     if any(project.align.glob("ceiling-*/run.json")):
         comparison = compare(project.sources(), confidence=0.95, bootstrap=2000, seed=config.base.seed)
         outcome["rows"] = [row.as_dict() for row in comparison.rows]
+        outcome["vs_options"] = _vs_options(project)
         outcome["gap"] = {"value": comparison.gap.value, "low": comparison.gap.low, "high": comparison.gap.high}
     return outcome
+
+
+def _vs_options(project: Any) -> dict[str, dict[str, float | None]]:
+    """Return loss or second look → its lead over `naive_options`, which shares the way of learning, paired by item."""
+    import numpy as np
+    import polars as pl
+
+    from labelrel.evaluate.bootstrap import paired_difference
+
+    def correct(method: str) -> Any:
+        runs = sorted(project.align.glob(f"{method}-[0-9]*/predictions.parquet"))
+        return np.array([pl.read_parquet(run)["correct"].cast(pl.Float64).to_numpy() for run in runs])
+
+    baseline = correct("naive_options")
+    found = {}
+    for method in [*TREATMENTS, "naive"] if len(baseline) else []:
+        runs = correct(method)
+        if method != "naive_options" and len(runs):
+            lead = paired_difference(runs, baseline, seed=project.config.base.seed)
+            found[method] = {"value": lead.value, "low": lead.low, "high": lead.high}
+    return found
 
 
 def _accuracy(folder: Path) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments import TREATMENTS
+
 PICTURES = ("entropy", "reliability", "risk_coverage", "calibration", "positions")
 PAPER = ("hellaswag", "mmlu", "ethics_commonsense", "gsm8k")
 DASH = "\u2013"
@@ -33,6 +35,8 @@ def write_page(result: Found, work: Path, docs: Path) -> None:
         "num_all": str(len({e["task"] for e in result["experiments"] if e["rows"]})),
         "num_tasks": str(len({e["task"] for e in compared})),
         "pooled": pooled_table(with_gap),
+        "signal": signal_table(result["experiments"]),
+        "treatments": treatment_table(compared),
         "methods": "\n\n".join(method_table(e) for e in compared),
         "pictures": "\n\n".join(picture_block(task, names) for task, names in copied.items()),
         "refused": refused(compared),
@@ -110,7 +114,8 @@ def pooled(experiments: Sequence[Found]) -> dict[str, dict[str, Any]]:
     decisive: dict[str, list[int]] = {}
     for e in experiments:
         for row in e["rows"]:
-            if row["diff_naive"] is not None and row["role"] != "floor":
+            # losses and second looks were run on few tasks; they have a table of their own
+            if row["diff_naive"] is not None and row["role"] != "floor" and row["method"] not in TREATMENTS:
                 leads.setdefault(row["method"], []).append(row["diff_naive"])
                 sign = int(row["diff_naive_lo"] > 0) - int(row["diff_naive_hi"] < 0)
                 decisive.setdefault(row["method"], []).append(sign)
@@ -137,6 +142,44 @@ def pooled_table(experiments: Sequence[Found]) -> str:
             f"| `{method}` | {signed(row['mean'])} {interval(row['low'], row['high'], '+.3f')} | {row['tasks']} "
             f"| {row['ahead']} | {row['decisively_ahead']} | {row['decisively_behind']} |"
         )
+    return "\n".join(lines)
+
+
+def signal_table(experiments: Sequence[Found]) -> str:
+    """Which way of varying the query is informative, on the tasks that were asked in two ways."""
+    lines = [
+        "| task | options in the prompt | variants differ by | weak labels right | unanimous | AUROC of entropy |",
+        "|---|---|---|---|---|---|",
+    ]
+    twice = {e["task"] for e in experiments if e["name"] != e["task"]}
+    for e in sorted(experiments, key=lambda e: e["task"]):
+        if e["task"] in twice:
+            lines.append(
+                f"| `{e['task']}` | {e['prompt']['options']} | {e['prompt']['vary']} | {number(e['label_accuracy'])} "
+                f"| {number(e['unanimous'])} | {number(e['auroc'].get('entropy'))} |"
+            )
+    return "\n".join(lines)
+
+
+def treatment_table(experiments: Sequence[Found]) -> str:
+    """Losses and second looks: accuracy, and the lead over naive labels learnt over the options."""
+    lines = [
+        "| task | method | test accuracy [95 %] | lead over `naive` [95 %] | lead over `naive_options` [95 %] |",
+        "|---|---|---|---|---|",
+    ]
+    for e in experiments:
+        rows = {row["method"]: row for row in e["rows"]}
+        for method in ("naive", "naive_options", *(m for m in e.get("vs_options", {}) if m != "naive")):
+            if method not in rows or not e["vs_options"]:
+                continue
+            row, lead = rows[method], e["vs_options"].get(method)
+            first = f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
+            second = f"{signed(lead['value'])} {interval(lead['low'], lead['high'], '+.3f')}" if lead else DASH
+            lines.append(
+                f"| `{e['task']}` | `{method}` "
+                f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} "
+                f"| {first if method != 'naive' else DASH} | {second} |"
+            )
     return "\n".join(lines)
 
 
