@@ -96,7 +96,6 @@ def load_model(
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            attn_implementation="sdpa",  # eager attention would add our boolean mask instead of applying it
             output_loading_info=True,
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
             trust_remote_code=False,

@@ -198,7 +198,7 @@ def comparison_id(project: Project) -> str:
     """Return the digest of what all runs of a comparison share: items, answers, strong model, budget."""
     shared = [files.digest(path) for path in (project.items, project.answers) if path.is_file()]
     settings = [
-        project.config.base.model_dump(),
+        project.config.base.model_dump(exclude={"trunk": {"max_gib"}}),
         project.config.prompt.model_dump(),
         project.config.align.model_dump(exclude={"seeds"}),
     ]

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from labelrel.errors import ConfigError, InputError
+from labelrel.models.decoder import Decoder
 from labelrel.models.load import load_model, pick_device
+from labelrel.models.packing import Prompt, pack
 from labelrel.models.reference import Reference
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
@@ -58,6 +60,25 @@ def test_half_precision_weights_are_loaded_as_float32_on_the_cpu(
     make_model().to(torch.bfloat16).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     assert {p.dtype for p in load_model(reference(tmp_path)).model.parameters()} == {torch.float32}
+
+
+def test_a_family_without_fused_attention_is_loaded_too(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """GPT-J has eager attention only; its options are scored as by the plain model."""
+    from transformers import AutoModelForCausalLM, GPTJConfig
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}
+    plain = AutoModelForCausalLM.from_config(GPTJConfig(**shape, initializer_range=0.2)).eval()
+    plain.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    loaded = load_model(reference(tmp_path))
+    prompt = Prompt((1, 2, 3), ((4, 5), (6,)))
+    found = Decoder(loaded.model).token_logprobs([prompt], pack([prompt]))
+    expected = []
+    for branch in prompt.branches:
+        logits = plain(input_ids=torch.tensor([[*prompt.prefix, *branch]])).logits[0].log_softmax(-1)
+        expected += [float(logits[2 + n, token].detach()) for n, token in enumerate(branch)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_cut_model_is_the_first_layers_with_norm_and_head(saved: Path, tiny_model: Any) -> None:
