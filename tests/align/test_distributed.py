@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,10 +23,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from labelrel.align.launch import open_world
+from labelrel.align.world import World
 from labelrel.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 COLOURS = ("red", "green", "tan")
 NAMES = ("fig", "kiwi", "plum", "lime", "rust", "jade", "sky")
 SAME = 1e-5
@@ -252,10 +256,10 @@ def main(name: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def launched(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def launched(*command: str, cwd: Path | None = None, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Start a command on one thread; whatever happens, it is over when the block ends."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:
             yield process
@@ -281,18 +285,62 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def work(name: str, folder: Path, rank: int, port: int) -> None:
+    """Be one of two processes, as a launcher would start it but forked from one that has imported all."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with (folder / f"stderr-{rank}").open("a") as file:
+        os.dup2(file.fileno(), 2)
+        main(name, folder)
+
+
 @pytest.fixture(scope="module")
-def trained(root: Path) -> Path:
+def server() -> Iterator[ForkServerContext]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["labelrel.align.run", "transformers.models.llama.modeling_llama"])
+    yield context
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def start(server: ForkServerContext, name: str, folder: Path) -> list[ForkServerProcess]:
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [server.Process(target=work, args=(name, folder, rank, port)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def statuses(processes: list[ForkServerProcess]) -> list[int | None]:
+    for process in processes:
+        process.join(60)
+    found = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    return found
+
+
+def lines(folder: Path) -> list[list[str]]:
+    """Return what each process has written to stderr, and forget it."""
+    found = [(folder / f"stderr-{rank}").read_text().splitlines() for rank in (0, 1)]
+    for rank in (0, 1):
+        (folder / f"stderr-{rank}").unlink()
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(server: ForkServerContext, root: Path) -> Path:
     """All cases by one process, by two, and by two that share the weights."""
     folders = {name: root / name for name in ("one", "two", "sharded")}
     for folder in folders.values():
         folder.mkdir()
-    with (
-        launched(*TORCHRUN, __file__, "train_cases", str(folders["two"])) as two,
-        launched(*ACCELERATE, __file__, "train_cases", str(folders["sharded"])) as sharded,
-    ):
+    with launched(*ACCELERATE, __file__, "train_cases", str(folders["sharded"])) as sharded:
+        two = start(server, "train_cases", folders["two"])
         main("train_cases", folders["one"])
-        finish(two)
+        assert statuses(two) == [0, 0], lines(folders["two"])
         finish(sharded)
     return root
 
@@ -349,53 +397,7 @@ def test_the_adapter_is_a_plain_one(trained: Path) -> None:
     assert not list((trained / "sharded/odd/cache").rglob("checkpoints/*"))
 
 
-# --- kills and mistakes: two processes without a launcher ---------------------------------------------
-
-
-def work(name: str, folder: Path, rank: int, port: int) -> None:
-    """Be one of two processes."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with (folder / f"stderr-{rank}").open("a") as file:
-        os.dup2(file.fileno(), 2)
-        main(name, folder)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServerContext]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["labelrel.align.run", "transformers.models.llama.modeling_llama"])
-    yield context
-    from multiprocessing import forkserver
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-
-
-def start(server: ForkServerContext, name: str, folder: Path) -> list[ForkServerProcess]:
-    folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [server.Process(target=work, args=(name, folder, rank, port)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    return processes
-
-
-def statuses(processes: list[ForkServerProcess]) -> list[int | None]:
-    for process in processes:
-        process.join(60)
-    found = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    return found
-
-
-def lines(folder: Path) -> list[list[str]]:
-    """Return what each process has written to stderr, and forget it."""
-    found = [(folder / f"stderr-{rank}").read_text().splitlines() for rank in (0, 1)]
-    for rank in (0, 1):
-        (folder / f"stderr-{rank}").unlink()
-    return found
+# --- kills and mistakes ------------------------------------------------------------------------------
 
 
 def wait_for_step(folder: Path, step: int) -> None:
@@ -463,6 +465,107 @@ def test_half_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, environment
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=match), open_world():
         pass
+
+
+# --- the command ---------------------------------------------------------------------------------------
+
+
+def make_project(root: Path, folder: Path) -> Path:
+    """Make a project of 12 items to learn, some labelled in one voice, with a method that looks twice."""
+    from labelrel import files, pipeline
+    from labelrel.project import open_project
+    from labelrel.schema import ANSWERS
+
+    document = yaml.safe_load((ROOT / "tests/smoke/params.yaml").read_text(encoding="utf-8"))
+    document["prepare"]["sizes"] = {"weak_train": 1, "w2s": 12, "gold_dev": 1, "test": 5}
+    document["base"] |= {"threads": 1, "trunk": {"dtype": "float32", "max_gib": 1}}
+    document["sample"] |= {"mode": "choice", "variants": 2}
+    document["score"]["methods"] = ["share", "entropy", "reliability"]
+    document["select"] = {
+        "methods": ["two_stage"],
+        "two_stage": {"rule": "filter", "then": {"relabel": "discarded", "agreement": 0.5}},
+    }
+    document["align"] |= {"model": str(root / "model"), "top_layers": 1, "batch_size": 3}
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    project = open_project(folder / "params.yaml")
+    pipeline.prepare(project, quiet=True)
+    rows = []
+    items = files.read_table(project.items).filter(split="w2s")
+    for number, (item, gold) in enumerate(items.select("item_id", "gold_label").iter_rows()):
+        votes = [gold, gold if number % 2 else str((int(gold) + 1) % 2), gold]
+        rows += [(item, "weak", str(v), "p", vote, vote, 0.0, None) for v, vote in enumerate(votes)]
+    files.write_table(project.answers, pl.DataFrame(rows, schema=ANSWERS, orient="row"))
+    pipeline.score(project, quiet=True)
+    pipeline.select(project, "two_stage", quiet=True)
+    return folder
+
+
+def test_the_command_does_the_same_under_torchrun(root: Path) -> None:
+    """One process writes, logs and speaks; the second look is shared too."""
+    from safetensors.torch import load_file
+
+    from labelrel import pipeline
+    from labelrel.project import open_project
+
+    several = make_project(root, root / "project")
+    alone = Path(shutil.copytree(several, root / "alone"))
+    command = (
+        "-m",
+        "labelrel",
+        "align",
+        "--train",
+        "data/training/two_stage.parquet",
+        "--seed",
+        "0",
+        "--json",
+        "--no-track",
+    )
+    with launched(*TORCHRUN, *command, cwd=several) as process:
+        pipeline.align(
+            open_project(alone / "params.yaml"), alone / "data/training/two_stage.parquet", 0, track=False, quiet=True
+        )
+        out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    said = [line for line in error.splitlines() if line.startswith(("align:", "trunk:", "train:", "warning:"))]
+    assert said[0] == "align: 2 processes, each with the whole model"
+    assert len(said) == len(set(said)) == 3
+    assert json.loads(out)["method"] == "two_stage"
+
+    runs = [json.loads((f / "data/align/two_stage-0/run.json").read_text()) for f in (several, alone)]
+    first, second = (run["stages"] for run in runs)
+    assert first[0]["asked"] == second[0]["asked"] > 0
+    for stage, other in zip(first, second, strict=True):
+        assert {**stage, "seconds": 0} == {**other, "seconds": 0}
+    files = [f / "data/align/two_stage-0/adapter/adapter_model.safetensors" for f in (several, alone)]
+    ours, theirs = map(load_file, files)
+    for name in theirs:
+        assert float((ours[name] - theirs[name]).abs().max()) < SAME
+    columns = ["item_id", "answer", "correct"]
+    ours, theirs = (pl.read_parquet(f / "data/align/two_stage-0/predictions.parquet") for f in (several, alone))
+    assert ours.select(columns).equals(theirs.select(columns))
+    assert [p.name for p in (several / "data/align").iterdir()] == ["two_stage-0"]
+    assert not [p for p in (several / "data/cache").rglob("*") if p.is_file() and "trunk" not in p.parts]
+
+
+def test_a_process_that_does_not_lead_leaves_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from labelrel import pipeline
+    from labelrel.project import open_project
+
+    class Follower(World):
+        rank = 1
+
+    folder = make_project(root, root / "follower")
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    capfd.readouterr()
+    project = open_project(folder / "params.yaml")
+    pipeline.align(project, folder / "data/training/two_stage.parquet", 0, world=Follower())
+    after = {path for path in folder.rglob("*") if path.is_file()}
+    assert {path.relative_to(folder).parts[:3] for path in after - before} <= {
+        ("data", "cache", "trunk"),
+        ("data", "cache", "relabel"),
+    }
+    assert capfd.readouterr().err == ""
 
 
 if __name__ == "__main__":
