@@ -49,7 +49,9 @@ def run_labelrel(arguments: list[str]) -> None:
 
 
 def check_other(words: list[str]) -> None:
-    if words[0] == "make":
+    if words[0] in {"torchrun", "accelerate"}:
+        run_labelrel(words[words.index("labelrel") + 1 :])
+    elif words[0] == "make":
         assert set(words[1:]) <= TARGETS, f"the Makefile has no {words[1:]}"
     elif words[0] == "dvc":
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
