@@ -338,7 +338,7 @@ class Tracker:
     def log_dataset(self, *arguments: Any) -> None:
         self.told.setdefault("datasets", []).append(arguments[1:])
 
-    log_table_sample = log_artifacts = lambda self, *arguments: None
+    log_table_sample = log_artifacts = log_looks = log_stages = lambda self, *arguments: None
 
 
 def write_external(project: Project, name: str = "mine.parquet", **columns: Any) -> Path:

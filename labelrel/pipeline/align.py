@@ -120,6 +120,8 @@ def align(
         )
         outcome = staged.outcome
         child.log_history(curve)
+        child.log_looks(outcome.looks or [])
+        child.log_stages(staged.stages)
         if staged.stages:
             last = staged.stages[-1]
             record |= {"stages": staged.stages, "num_rows": staged.training.height, "num_items": last["num_items"]}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelrel.tracking.base import ChildRun, NoChild, NoTracker, Tracker
+from labelrel.progress import say
+from labelrel.tracking.base import LATER, ChildRun, NoChild, NoTracker, Tracker
 from labelrel.tracking.lineage import GitState, dvc_md5s, git_state
-from labelrel.tracking.serve import serve
+from labelrel.tracking.serve import default_uri, serve
 
 __all__ = [
     "ChildRun",
@@ -33,6 +34,9 @@ def open_tracker(root: Path | str = ".", *, uri: str | None = None, track: bool 
         uri: MLflow tracking URI; null: `MLFLOW_TRACKING_URI` where set, else the project's store.
         track: False gives a tracker with the same methods that neither writes nor imports anything.
 
+    A tracking server that does not answer is told in one line, and nothing is logged: what `align` leaves in its
+    folder is enough for `report` to log it later.
+
     Raises:
         InputError: the store belongs to a project folder that has since been moved or copied.
     """
@@ -41,4 +45,12 @@ def open_tracker(root: Path | str = ".", *, uri: str | None = None, track: bool 
     from labelrel.tracking.runs import MlflowTracker
     from labelrel.tracking.store import open_store
 
-    return MlflowTracker(open_store(uri, root=root))
+    try:
+        return MlflowTracker(open_store(uri, root=root))
+    except Exception as error:
+        from labelrel.tracking.outbox import is_outage, shown_address
+
+        if not is_outage(error):
+            raise
+        say(f"mlflow: {shown_address(uri or default_uri(root))} does not answer; {LATER}")
+        return NoTracker()

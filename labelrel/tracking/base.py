@@ -12,6 +12,9 @@ import polars as pl
 
 from labelrel.tracking.lineage import GitState
 
+LATER = "the run is not logged now; `labelrel report` logs it from its folder when the server is back"
+"""What is said of a run that begins, or of a report that is made, while the tracking server is away."""
+
 
 class ChildRun(Protocol):
     """One (method, seed) while it trains; what it logs can be seen at once."""
@@ -22,6 +25,12 @@ class ChildRun(Protocol):
 
     def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Log curve points, rows of `step, loss, learning_rate`, as `train/*`; call it every few steps."""
+
+    def log_looks(self, looks: Iterable[tuple[int, float]]) -> None:
+        """Log what early stopping saw, (step, accuracy), as `gold_dev/accuracy` by step."""
+
+    def log_stages(self, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Log the stages of a method with a second look, as in `run.json`, as `stages/*` by number from 1."""
 
     def log_metrics(self, values: Mapping[str, float | None]) -> None:
         """Log final numbers; null and not-finite ones are left out, never written as NaN."""
@@ -120,6 +129,12 @@ class NoChild:
     run_id: str | None = None
 
     def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Do nothing."""
+
+    def log_looks(self, looks: Iterable[tuple[int, float]]) -> None:
+        """Do nothing."""
+
+    def log_stages(self, stages: Sequence[Mapping[str, Any]]) -> None:
         """Do nothing."""
 
     def log_metrics(self, values: Mapping[str, float | None]) -> None:

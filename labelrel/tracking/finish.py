@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Run
 
 from labelrel import files as disk
 from labelrel.tracking import keys
-from labelrel.tracking.runs import child_tags, comparison_run, create_child, dataset_input
+from labelrel.tracking.calls import dataset_call, perform
+from labelrel.tracking.runs import child_tags, comparison_run, create_child, recorded_dataset
 from labelrel.tracking.store import Store, is_current, same_tags
+
+REPORT = "labelrel report"
 
 
 def finish_comparison(
@@ -39,7 +40,12 @@ def finish_comparison(
         The id of the parent run.
     """
     parent = comparison_run(store, task, comparison_id)
-    children = store.children(task, parent)
+    children = []
+    for run in store.children(task, parent):
+        if run.info.status == "RUNNING" and run.data.tags.get(keys.SOURCE) == REPORT:
+            store.client.delete_run(run.info.run_id)  # half of a run that an earlier report could not finish logging
+        else:
+            children.append(run)
     current: set[str] = set()
     for row in rows:
         for folder in folders.get(row["method"], ()):
@@ -80,26 +86,28 @@ def log_finished_run(store: Store, task: str, parent: str, folder: Path) -> str:
         parent,
         method=record["method"],
         seed=record["seed"],
-        source="labelrel report",
+        source=REPORT,
         start_time=end - int(1000 * seconds),
     )
     history = folder / "history.parquet"
+    looks = [(keys.LOOKS, look["step"], look["accuracy"]) for look in record.get("early_stop") or []]
     inputs = record.get("inputs") or {}
     store.write(
         run_id,
         metrics=run_metrics(folder),
         curves=pl.read_parquet(history).iter_rows(named=True) if history.is_file() else (),
+        points=[*looks, *keys.stage_points(record.get("stages") or [])],
         params=record.get("params") or {},
         tags={
             **child_tags(task=task, method=record["method"], role=record["role"], seed=record["seed"]),
             **{f"labelrel.sha256.{name}": source["sha256"] for name, source in inputs.items()},
-            keys.RESTORED: disk.digest(record_file),
         },
     )
-    if inputs:
-        store.client.log_inputs(run_id, [dataset_input(_recorded(name, s), "restored") for name, s in inputs.items()])
+    for name, source in inputs.items():
+        perform(store.client, dataset_call(run_id, recorded_dataset(None, name, source), name))
     if (folder / "adapter").is_dir():
         store.client.log_artifacts(run_id, str(folder / "adapter"), "adapter")
+    store.write(run_id, tags={keys.RESTORED: disk.digest(record_file)})  # now it is whole, and is found again
     store.client.set_terminated(run_id, "FINISHED", end_time=end)
     return run_id
 
@@ -127,10 +135,6 @@ def _run_of(children: Sequence[Run], folder: Path, row: Mapping[str, Any]) -> Ru
         if mine and not outdated and same_tags(run, method=record["method"], seed=str(record["seed"])):
             return run
     return None
-
-
-def _recorded(name: str, source: Mapping[str, str]) -> MetaDataset:
-    return MetaDataset(LocalArtifactDatasetSource(source["path"]), name=name, digest=source["sha256"][:16])
 
 
 def _finish_parent(

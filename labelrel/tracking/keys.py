@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 METHOD = "labelrel.method"
@@ -20,6 +20,10 @@ DVC = "labelrel.dvc."
 COMMIT = "mlflow.source.git.commit"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+SOURCE = "mlflow.source.name"
+
+LOOKS = "gold_dev/accuracy"
+"""The accuracy on gold_dev by step, where early stopping looked."""
 
 PARENT_ROLE = "comparison"
 """The role tag of a parent run; its children are floor, ceiling, method or control."""
@@ -47,3 +51,13 @@ def pgr_tag(row: Mapping[str, Any]) -> str:
     if row.get("pgr") is not None:
         return "defined"
     return f"undefined: {row.get('pgr_reason') or 'ceiling - floor is not positive with confidence'}"
+
+
+def stage_points(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, float | None]]:
+    """Return (metric, stage, value) for a method with a second look, stages counted from 1.
+
+    Args:
+        stages: as in `run.json`: dicts with `test_accuracy`, `label_accuracy`, `num_items` and `seconds`.
+    """
+    names = ("test_accuracy", "label_accuracy", "num_items", "seconds")
+    return [(f"stages/{name}", number, stage.get(name)) for number, stage in enumerate(stages, 1) for name in names]

@@ -1,38 +1,43 @@
 """One MLflow store: opened quietly, one experiment per task, everything written in batches.
 
 A call on a SQLite store takes some 20 ms whatever it carries, so metrics, parameters and tags of
-a run go together, up to 1,000 metrics at a time.
+a run go together, up to 1,000 metrics at a time. A server that goes away is bridged by an outbox.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # is read while mlflow is imported
 
 import polars as pl
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Run
 
 from labelrel.errors import InputError
 from labelrel.tracking import keys
+from labelrel.tracking.calls import Call, history_points, perform, table_call, write_calls
+from labelrel.tracking.outbox import Outbox, is_server
 from labelrel.tracking.serve import default_uri, sqlite_file
 
-METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100  # MLflow takes 1,000 entries a call, 100 of them parameters and 100 tags
+HTTP = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Seconds until a server counts as away, where MLflow's own settings hold up training for minutes."""
 
-TABLES = "mlflow.loggedArtifacts"
-
-T = TypeVar("T")
+OUTBOX = Path("data", "cache", "mlflow")
+"""Where in a project waits what a server could not take."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,15 @@ class Store:
         uri: MLflow tracking URI.
         client: `mlflow.MlflowClient` on it.
         artifacts: folder for the artifacts of new experiments; null where the server decides.
+        root: project folder, which paths of inputs are relative to.
+        outbox: what bridges the time that a server is away; null for a store on this machine.
     """
 
     uri: str
     client: Any
     artifacts: Path | None
+    root: Path = Path()
+    outbox: Outbox | None = None
     _experiments: dict[str, str] = field(default_factory=dict, repr=False)
 
     def experiment(self, task: str) -> str:
@@ -96,39 +105,36 @@ class Store:
         """Return all runs under a parent run, oldest first."""
         return self.search(task, mlflow__parentRunId=parent)
 
+    def send(self, call: Call, folder: Path | None = None) -> None:
+        """Do one call of `labelrel.tracking.calls`; where the store is a server that is away, later."""
+        if self.outbox is None:
+            perform(self.client, call, folder)
+        else:
+            self.outbox.send(call, folder)
+
     def write(
         self,
         run_id: str,
         *,
         metrics: Mapping[str, float | None] | None = None,
         curves: Iterable[Mapping[str, Any]] = (),
+        points: Iterable[tuple[str, int, float | None]] = (),
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Write to a run in as few calls as MLflow allows.
+        """Write to a run in as few calls as MLflow allows, now or not at all.
 
         Args:
             run_id: the run.
             metrics: numbers of the whole run; null and not-finite ones are left out.
             curves: rows of `step` and any of `loss`, `learning_rate`; logged as `train/*` by step.
+            points: (metric, step, value) of further curves.
             params: flat; a text stays as it is, other values are written as JSON.
             tags: null ones are left out.
         """
-        now = time.time_ns() // 1_000_000
-        numbers = (Metric(key, value, now, 0) for key, value in (metrics or {}).items())
-        points = (
-            Metric(f"train/{key}", row[key], now, int(row["step"]))
-            for row in curves
-            for key in ("loss", "learning_rate")
-            if key in row
-        )
-        batches = (
-            _batches((m for stream in (numbers, points) for m in stream if _is_number(m.value)), METRICS_PER_CALL),
-            _batches((Param(key, _text(value)) for key, value in (params or {}).items()), OTHERS_PER_CALL),
-            _batches((RunTag(k, v) for k, v in (tags or {}).items() if v is not None), OTHERS_PER_CALL),
-        )
-        while any(call := [next(batch, []) for batch in batches]):
-            self.client.log_batch(run_id, metrics=call[0], params=call[1], tags=call[2])
+        both = chain(history_points(curves), points)
+        for call in write_calls(run_id, metrics=metrics, points=both, params=params, tags=tags):
+            perform(self.client, call)
 
     def log_table(self, run_id: str, frame: pl.DataFrame, file: str) -> None:
         """Log a small table in the form that the UI shows as one and `mlflow.load_table` reads.
@@ -136,11 +142,7 @@ class Store:
         Written here, because `MlflowClient.log_table` appends to a file of that name: a second report would double
         the parent's table.
         """
-        self.client.log_text(run_id, frame_json(frame), file)
-        tables = json.loads(self.client.get_run(run_id).data.tags.get(TABLES, "[]"))
-        entry = {"path": file, "type": "table"}
-        if entry not in tables:
-            self.client.set_tag(run_id, TABLES, json.dumps([*tables, entry]))
+        perform(self.client, table_call(run_id, frame_json(frame), file))
 
 
 def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
@@ -153,14 +155,28 @@ def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
     """
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.WARNING)  # table migrations are no news to a user
-    uri = uri or default_uri(root)
+    uri, root = uri or default_uri(root), Path(root).resolve()
     database = sqlite_file(uri)
+    if is_server(uri):
+        return _open_server(uri, root)
     with warnings.catch_warnings():
         # MLflow's use of a deprecated SQLAlchemy option, told once per process; a user can do nothing about it
         warnings.filterwarnings("ignore", message=".*noload.*", category=DeprecationWarning)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)  # creates the tables now, not in the middle of a run
-    return Store(uri, client, database.parent / "artifacts" if database else None)
+    return Store(uri, client, database.parent / "artifacts" if database else None, root)
+
+
+def _open_server(uri: str, root: Path) -> Store:
+    """Open a tracking server, and send it what an earlier command could not."""
+    for name, value in HTTP.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each attempt; the outbox tells it once
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)  # says now whether it is there
+    outbox = Outbox(client, uri, root / OUTBOX)
+    outbox.drain()
+    return Store(uri, client, None, root, outbox)
 
 
 def frame_json(frame: pl.DataFrame) -> str:
@@ -179,16 +195,3 @@ def same_tags(run: Run, **tags: str) -> bool:
 def is_current(run: Run) -> bool:
     """Say whether a run stands in the latest table of its comparison."""
     return bool(run.data.tags.get(keys.CURRENT) == "true")
-
-
-def _batches(entries: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(entries, size)):
-        yield batch
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

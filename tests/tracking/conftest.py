@@ -88,3 +88,11 @@ def row() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_system_metrics() -> Iterator[None]:
+    """Off: a test that wants them says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        yield

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def test_artifacts_lie_under_the_project(tracker: Any, client: Any, project: Pat
 def test_dataset_digest_is_of_the_whole_file(tracker: Any, client: Any, tmp_path: Path) -> None:
     frame = pl.DataFrame({"item_id": ["a", "b"], "gold_label": ["1", None]})
     frame.write_parquet(tmp_path / "items.parquet")
-    with child(tracker, tracker.comparison_run(TASK, "dd14")) as run:
+    with child(tracker, tracker.comparison_run(TASK, "dd14"), inputs={}) as run:
         run.log_dataset(frame, "items", tmp_path / "items.parquet", "evaluation")
         run.log_dataset(frame.head(1), "made", "nowhere", "training")
     items, made = client.get_run(run.run_id).inputs.dataset_inputs
@@ -122,6 +123,60 @@ def test_dataset_digest_is_of_the_whole_file(tracker: Any, client: Any, tmp_path
     assert items.dataset.digest == hashlib.sha256((tmp_path / "items.parquet").read_bytes()).hexdigest()[:16]
     assert {(t.key, t.value) for t in items.tags} == {("mlflow.data.context", "evaluation")}
     assert made.dataset.digest != items.dataset.digest
+
+
+def test_inputs_are_data_sets_with_columns_and_rows(tracker: Any, client: Any, project: Path) -> None:
+    frame = pl.DataFrame(
+        {"item_id": ["a", "b", "c"], "choices": [["x"], None, []], "meta": [{"source": "s"}] * 3},
+        schema_overrides={"choices": pl.List(pl.String)},
+    )
+    (project / "data").mkdir(exist_ok=True)
+    frame.write_parquet(project / "data" / "answers.parquet")
+    inputs = {
+        "answers": {"path": "data/answers.parquet", "sha256": "b" * 64},
+        "items": {"path": "data/gone.parquet", "sha256": "c" * 64},
+        "training": {"path": "data/training/filter.parquet", "sha256": "d" * 64},
+    }
+    with child(tracker, tracker.comparison_run(TASK, "dd16"), inputs=inputs) as run:
+        run.log_dataset(frame.head(1), "training", "data/training/filter.parquet", "training")
+    logged = {d.dataset.name: d for d in client.get_run(run.run_id).inputs.dataset_inputs}
+    assert set(logged) == {"answers", "items", "training"}
+    answers = logged["answers"].dataset
+    assert (answers.digest, json.loads(answers.source)["uri"]) == ("b" * 16, "data/answers.parquet")
+    assert json.loads(answers.profile) == {"num_rows": 3, "num_elements": 9}
+    assert [column["name"] for column in json.loads(answers.schema)["mlflow_colspec"]] == frame.columns
+    assert [(t.key, t.value) for t in logged["answers"].tags] == [("mlflow.data.context", "answers")]
+    assert logged["items"].dataset.digest == "c" * 16
+
+
+def test_what_early_stopping_and_second_looks_saw_is_a_curve(tracker: Any, client: Any) -> None:
+    with child(tracker, tracker.comparison_run(TASK, "dd17")) as run:
+        run.log_looks([(25, 0.5), (50, 0.625)])
+        run.log_stages([{"test_accuracy": 0.5, "label_accuracy": None}, {"test_accuracy": 0.75, "seconds": 2.0}])
+    points = {
+        key: [(m.step, m.value) for m in client.get_metric_history(run.run_id, key)]
+        for key in client.get_run(run.run_id).data.metrics
+    }
+    assert points == {
+        "gold_dev/accuracy": [(25, 0.5), (50, 0.625)],
+        "stages/test_accuracy": [(1, 0.5), (2, 0.75)],
+        "stages/seconds": [(2, 2.0)],
+    }
+
+
+def test_system_metrics_by_sample_until_the_end(tracker: Any, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.02")
+    cpu = "system/cpu_utilization_percentage"
+    with child(tracker, tracker.comparison_run(TASK, "dd18")) as run:
+        while len(client.get_metric_history(run.run_id, cpu)) < 2:
+            pass
+    history = client.get_metric_history(run.run_id, cpu)
+    assert [m.step for m in history] == list(range(len(history)))
+    assert {"system/system_memory_usage_megabytes", "system/network_receive_megabytes"} <= client.get_run(
+        run.run_id
+    ).data.metrics.keys()
+    assert not [t for t in threading.enumerate() if t.name == "labelrel-system-metrics"]
 
 
 def test_table_sample_is_short_and_strict_json(tracker: Any, client: Any, project: Path) -> None:
