@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="optimiser steps per contender and round")
     parser.add_argument("--items", type=int, default=160)
+    parser.add_argument("--min-tokens", type=int, default=100, help="take items with as many; 0: any")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
@@ -94,10 +95,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return all that results of two calls must share."""
     from labelrel.align.order import num_steps
 
-    names = ("items", "epochs", "batch_size", "learning_rate", "top_layers", "model", "threads", "device")
+    names = ("items", "min_tokens", "epochs", "batch_size", "learning_rate", "top_layers", "model", "threads", "device")
     found = {name: getattr(options, name) for name in names}
     steps = num_steps(options.items, options.epochs, options.batch_size)
-    return {**found, "whole_steps": steps, "steps": steps if options.whole else options.steps}
+    return {**found, "whole": options.whole, "whole_steps": steps, "steps": steps if options.whole else options.steps}
 
 
 def taken_up(old: dict[str, Any] | None, wanted: dict[str, Any], *, fresh: bool, whole: bool) -> dict[str, Any]:
@@ -155,8 +156,10 @@ class Worker:
             [sys.executable, "-m", "benchmarks.align_worker", name, path],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        ready = self._hear()
-        Path(path).unlink()
+        try:
+            ready = self._hear()
+        finally:
+            Path(path).unlink()
         trunk = ready["trunk"]
         seconds = time.perf_counter() - started - ready["warm_seconds"] - (trunk or {"seconds": 0})["seconds"]
         record["start_seconds"].setdefault(name, round(seconds, 2))
@@ -268,15 +271,16 @@ def write(out: Path, part: str, record: dict[str, Any]) -> None:
 
 def table(record: dict[str, Any]) -> str:
     found, how = record["summary"], record["settings"]
-    part = how["steps"] < how["whole_steps"]
+    mean = record["whole_tokens"]["gold"] / (how["whole_steps"] * how["batch_size"])
     lines = [
-        f"{how['model']}, {how['items']} HellaSwag items, {how['epochs']:g} epochs = {how['whole_steps']} steps of "
-        f"{how['batch_size']}, {record['machine']['processor']}, {how['threads']} threads, {record['date']}",
-        f"reckoned from {len(record['measured'])} rounds of {how['steps']} steps each, not run to the end"
-        if part
-        else "every step was run",
+        f"{how['model']}, {how['items']} HellaSwag items of {mean:.0f} tokens, {how['epochs']:g} epochs = "
+        f"{how['whole_steps']} steps of {how['batch_size']}, {record['machine']['processor']}, "
+        f"{how['threads']} threads, {record['date']}",
+        "every step was run"
+        if how["whole"]
+        else f"reckoned from {len(record['measured'])} rounds of {how['steps']} steps each, not run to the end",
         f"trunk: {record['trunk']['seconds']:.0f} s for {record['trunk']['tokens']} tokens, once",
-        f"\n{'':<24}{'tokens/s':>24}{'3 epochs, s':>28}{'start, s':>10}{'peak':>10}{'above the model':>17}",
+        f"\n{'':<24}{'tokens/s':>24}{'all epochs, s':>28}{'start, s':>10}{'peak':>10}{'above the model':>17}",
     ]
     for name in CONTENDERS:
         memory = record["memory"][name]
