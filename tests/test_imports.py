@@ -71,7 +71,8 @@ ALLOWED: dict[str, set[str]] = {
         "export",
     },
     "cli_models": {"cli_common", "pipeline"},
-    "cli": {"cli_common", "cli_tables", "cli_models", "pipeline", "report", "tracking", "listing", "profile"},
+    "cli": {"cli_common", "cli_tables", "cli_models", "pipeline", "align", "report", "tracking", "listing", "profile"},
+    "__main__": {"cli", "cli_common"},
     "__init__": {"scoring"},
 }
 

@@ -5,6 +5,7 @@ This file is also what they run: `torchrun ... test_distributed.py NAME FOLDER`.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import multiprocessing
@@ -267,10 +268,10 @@ def launched(*command: str, cwd: Path | None = None, **environment: str) -> Iter
             process.kill()
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
-    return out
+    return out, error
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -279,14 +280,19 @@ ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", 
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    import torch
+
+    threads = torch.get_num_threads()
     folder = tmp_path_factory.mktemp("distributed")
     make_model_folder(folder / "model")
-    return folder
+    yield folder
+    torch.set_num_threads(threads)
 
 
-def work(name: str, folder: Path, rank: int, port: int) -> None:
+def work(name: str, folder: Path, rank: int, port: int, environment: dict[str, str]) -> None:
     """Be one of two processes, as a launcher would start it but forked from one that has imported all."""
+    os.environ |= environment
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with (folder / f"stderr-{rank}").open("a") as file:
         os.dup2(file.fileno(), 2)
@@ -303,12 +309,12 @@ def server() -> Iterator[ForkServerContext]:
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
-def start(server: ForkServerContext, name: str, folder: Path) -> list[ForkServerProcess]:
+def start(server: ForkServerContext, name: str, folder: Path, **environment: str) -> list[ForkServerProcess]:
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [server.Process(target=work, args=(name, folder, rank, port)) for rank in (0, 1)]
+    processes = [server.Process(target=work, args=(name, folder, rank, port, environment)) for rank in (0, 1)]
     for process in processes:
         process.start()
     return processes
@@ -337,11 +343,11 @@ def trained(server: ForkServerContext, root: Path) -> Path:
     folders = {name: root / name for name in ("one", "two", "sharded")}
     for folder in folders.values():
         folder.mkdir()
-    with launched(*ACCELERATE, __file__, "train_cases", str(folders["sharded"])) as sharded:
-        two = start(server, "train_cases", folders["two"])
-        main("train_cases", folders["one"])
-        assert statuses(two) == [0, 0], lines(folders["two"])
-        finish(sharded)
+    two = start(server, "train_cases", folders["two"])
+    main("train_cases", folders["one"])
+    assert statuses(two) == [0, 0], lines(folders["two"])
+    sharded = start(server, "train_cases", folders["sharded"], ACCELERATE_USE_FSDP="true")
+    assert statuses(sharded) == [0, 0], lines(folders["sharded"])
     return root
 
 
@@ -525,8 +531,7 @@ def test_the_command_does_the_same_under_torchrun(root: Path) -> None:
         pipeline.align(
             open_project(alone / "params.yaml"), alone / "data/training/two_stage.parquet", 0, track=False, quiet=True
         )
-        out, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+        out, error = finish(process)
     said = [line for line in error.splitlines() if line.startswith(("align:", "trunk:", "train:", "warning:"))]
     assert said[0] == "align: 2 processes, each with the whole model"
     assert len(said) == len(set(said)) == 3
@@ -546,6 +551,16 @@ def test_the_command_does_the_same_under_torchrun(root: Path) -> None:
     assert ours.select(columns).equals(theirs.select(columns))
     assert [p.name for p in (several / "data/align").iterdir()] == ["two_stage-0"]
     assert not [p for p in (several / "data/cache").rglob("*") if p.is_file() and "trunk" not in p.parts]
+
+
+def test_accelerate_sets_what_is_read(tmp_path: Path) -> None:
+    names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "ACCELERATE_USE_FSDP", "MASTER_ADDR", "MASTER_PORT"]
+    script = tmp_path / "tell.py"
+    script.write_text(f"import os\nopen(os.environ['RANK'], 'w').write(repr([os.environ[n] for n in {names}]))\n")
+    with launched(*ACCELERATE, str(script), cwd=tmp_path) as process:
+        finish(process)
+    for rank in "01":
+        assert ast.literal_eval((tmp_path / rank).read_text())[:4] == [rank, rank, "2", "true"]
 
 
 def test_a_process_that_does_not_lead_leaves_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
