@@ -283,7 +283,7 @@ class Training:
             if "on_step" in options:
                 options["on_step"](SimpleNamespace(step=number, loss=1.0 / number, learning_rate=1e-3))
         predictions = pl.DataFrame({"correct": [True, False, None]})
-        return SimpleNamespace(predictions=predictions, seconds=1.5, trained=SimpleNamespace(num_tokens=12))
+        return SimpleNamespace(predictions=predictions, seconds=1.5, looks=None, trained=SimpleNamespace(num_tokens=12))
 
     def write_run(self, folder: Path, outcome: Any, record: dict[str, Any], *, base: str) -> None:
         self.folder, self.record = folder, record

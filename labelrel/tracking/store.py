@@ -33,8 +33,9 @@ HTTP = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which shows a password, and is no result
 }
-"""Seconds until a server counts as away, where MLflow's own settings hold up training for minutes."""
+"""Above all seconds until a server counts as away, where MLflow's own settings hold up training for minutes."""
 
 OUTBOX = Path("data", "cache", "mlflow")
 """Where in a project waits what a server could not take."""
