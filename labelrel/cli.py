@@ -31,6 +31,7 @@ from labelrel.cli_common import (
     open_project,
     print_json,
 )  # fmt: skip
+from labelrel.errors import ConfigError
 
 
 def _version(given: bool) -> None:
@@ -133,7 +134,8 @@ def select(
 
 @command("align", "labelrel align --train data/training/filter.parquet --seed 0", PROJECT)
 def align(
-    train: Annotated[Path, typer.Option(help="Training set; its file name names the method.")],
+    train: Annotated[Path | None, typer.Option(help="Training set; its file name names the method.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Instead of --train: make that of this method first.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed; none: all of align.seeds.", min=0)] = None,
     model: Annotated[str | None, typer.Option(help="Model reference of the strong model.")] = None,
     top_layers: Annotated[int | None, typer.Option(help="Adapt the last K layers, cache the rest.", min=1)] = None,
@@ -145,8 +147,14 @@ def align(
     from labelrel.align.launch import open_world
 
     sections = ["base", "prompt", "select", "align"]
+    if (train is None) == (rule is None):
+        raise ConfigError("name what to train on: either --train FILE or --rule NAME.")
     with open_world(quiet=quiet) as world:
         project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
+        if rule is not None and world.leads:
+            pipeline.select(project, rule, quiet=quiet)
+        world.wait()
+        train = train or project.training / f"{rule}.parquet"
         seeds = project.config.align.seeds if seed is None else [seed]
         results = [
             pipeline.align(project, train, one, loss=loss, track=track, quiet=quiet, world=world) for one in seeds

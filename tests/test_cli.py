@@ -564,6 +564,22 @@ def test_align_runs_every_seed_of_the_params_or_the_one_given(monkeypatch):
     ]
 
 
+def test_align_makes_the_training_set_of_a_rule_first(monkeypatch):
+    write_params(lambda d: d["align"].update(seeds=[3, 4]))
+    asked = []
+    monkeypatch.setattr(pipeline, "select", lambda p, rule, **o: asked.append(rule))
+    monkeypatch.setattr(pipeline, "align", lambda p, source, seed, **o: asked.append((source, seed)) or {})
+    run("align", "--rule", "filter")
+    source = Path.cwd() / "data" / "training" / "filter.parquet"
+    assert asked == ["filter", (source, 3), (source, 4)]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--train", "x.parquet", "--rule", "filter")])
+def test_align_needs_one_thing_to_train_on(arguments):
+    write_params()
+    assert "either --train FILE or --rule NAME" in mistake("align", *arguments)
+
+
 @pytest.mark.parametrize(
     "arguments", [("prepare", "-q"), ("score", "votes.csv", *OWN, "-o", "s.csv", "-q"), ("prepare", "--quiet")]
 )

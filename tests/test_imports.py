@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "align": GROUND | PURE | {"models"},
     "supervise": GROUND | PURE | {"models", "align"},
     # what is shown, and where it is kept; neither knows the other, nor who made the results
-    "tracking": GROUND,
+    "tracking": GROUND | {"answering"},
     "report": GROUND | PURE,
     # between tables and rooms
     "listing": GROUND | PURE | {"supervise", "profile"},
@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "diff": GROUND | PURE,
     "export": GROUND | PURE,
     "training_set": GROUND | PURE,
+    "answering": GROUND | PURE | {"models", "align"},
     "project": GROUND | PURE | {"models", "supervise", "report"},
     "pipeline": GROUND | PURE | {"models", "align", "supervise", "tracking", "report", "project", "training_set"},
     "parse_options": {"errors"},
@@ -71,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "export",
     },
     "cli_models": {"cli_common", "pipeline"},
-    "cli": {"cli_common", "cli_tables", "cli_models", "pipeline", "align", "report", "tracking", "listing", "profile"},
+    "cli": {"errors", "cli_common", "cli_tables", "cli_models", "pipeline", "align", "report", "tracking", "listing", "profile"},
     "__main__": {"cli", "cli_common"},
     "__init__": {"scoring"},
 }
