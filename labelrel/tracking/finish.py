@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from labelrel import files as disk
 from labelrel.tracking import keys
+from labelrel.tracking.best import register_best
 from labelrel.tracking.calls import dataset_call, perform
 from labelrel.tracking.runs import child_tags, comparison_run, create_child, recorded_dataset
 from labelrel.tracking.store import Store, is_current, same_tags
@@ -46,7 +47,7 @@ def finish_comparison(
             store.client.delete_run(run.info.run_id)  # half of a run that an earlier report could not finish logging
         else:
             children.append(run)
-    current: set[str] = set()
+    current: dict[str, tuple[str, Path]] = {}  # run → its method and folder
     for row in rows:
         for folder in folders.get(row["method"], ()):
             run = _run_of(children, folder, row)
@@ -59,11 +60,17 @@ def finish_comparison(
                 metrics={key: value for key, value in wanted.items() if logged.get(key) != value},
                 tags={keys.CURRENT: "true", keys.PGR: keys.pgr_tag(row)},
             )
-            current.add(run_id)
+            current[run_id] = row["method"], folder
     for run in children:
         if is_current(run) and run.info.run_id not in current:
             store.write(run.info.run_id, tags={keys.CURRENT: "false"})
-    _finish_parent(store, parent, rows, answer, figures, files, params or {})
+    methods = [row for row in rows if row["role"] == "method" and row["test_accuracy"] is not None]
+    best = max(methods, key=lambda row: row["test_accuracy"], default=None)
+    for run_id, (method, folder) in current.items():
+        if best is not None and method == best["method"]:
+            register_best(store, task, run_id, folder)  # its first seed: to choose by test accuracy would flatter it
+            break
+    _finish_parent(store, parent, rows, best, answer, figures, files, params or {})
     return parent
 
 
@@ -141,14 +148,13 @@ def _finish_parent(
     store: Store,
     parent: str,
     rows: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any] | None,
     answer: str,
     figures: Path | None,
     files: Sequence[Path],
     params: Mapping[str, Any],
 ) -> None:
     known = store.client.get_run(parent).data.params  # MLflow refuses a second value; params.json has the latest
-    methods = [row for row in rows if row["role"] == "method" and row["test_accuracy"] is not None]
-    best = max(methods, key=lambda row: row["test_accuracy"], default=None)
     metrics = {f"{row['role']}/accuracy": row["test_accuracy"] for row in rows if row["role"] in ("floor", "ceiling")}
     if best is not None:
         metrics |= {"best/accuracy": best["test_accuracy"], "best/pgr": best["pgr"]}

@@ -154,8 +154,8 @@ def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
             `sqlite:///ROOT/mlruns/mlflow.db`, artifacts beside it in `ROOT/mlruns/artifacts`.
         root: project folder.
     """
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # table migrations are no news to a user
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what it does is no news to a user
     uri, root = uri or default_uri(root), Path(root).resolve()
     database = sqlite_file(uri)
     if is_server(uri):
