@@ -13,7 +13,8 @@ from typing import Any
 
 from labelrel import __version__
 from labelrel.files import read_json, replacing, write_json
-from labelrel.report.collect import Comparison, Row, Sources, collect
+from labelrel.report.collect import Comparison, Row, collect
+from labelrel.report.runs import Sources
 from labelrel.report.sentence import answer, best_method
 from labelrel.report.table import as_csv, as_json, as_rich, as_text, metrics
 
@@ -69,8 +70,10 @@ def build_report(
         InputError: a stage has not been run, or its results cannot be read or do not belong together.
     """
     from labelrel.report import figures, labels
+    from labelrel.report.annotators import annotator_table
+    from labelrel.report.doubts import doubts
     from labelrel.report.evidence import label_tables
-    from labelrel.report.page import page
+    from labelrel.report.page import Evidence, page
     from labelrel.report.positions import read_answers
 
     sources = sources if isinstance(sources, Sources) else Sources.under(sources)
@@ -101,7 +104,19 @@ def build_report(
         "rows": rows,
         "scores": scores.to_dicts(),
     }
-    html = page(comparison, answer=words, scores=scores, examples=labels.examples(weak), pictures=pictures, about=facts)
+    evidence = Evidence(
+        scores=scores,
+        examples=labels.examples(weak),
+        doubts=doubts(comparison, sources, items, scored),
+        annotators={
+            by: annotator_table(answers, items, scored, by, confidence=confidence)
+            for by in ("annotator_id", "variant_id")
+            if answers is not None
+        },
+        pictures=pictures,
+        about=facts,
+    )
+    html = page(comparison, words, evidence)
     texts = {"table.csv": as_csv(rows), "table.json": as_json(document), "scores.csv": scores.write_csv()}
     for name, text in {**texts, "report.html": html}.items():
         _write(out / name, text.encode())

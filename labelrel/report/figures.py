@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from labelrel.report.answer_figures import MOST_CHOICES, entropy, heat, heat_open, num_choices, positions
-from labelrel.report.collect import Comparison, Row, Runs
+from labelrel.report.collect import Comparison, Row
 from labelrel.report.labels import Diagram
+from labelrel.report.runs import Runs
 from labelrel.report.score_figures import MOST_CURVES, diagrams, risk
 from labelrel.report.style import DARK, LIGHT, Theme, canvas, line_style, look, png
 

@@ -13,7 +13,7 @@ from labelrel.evaluate.calibration import calibration_bins, ece
 from labelrel.evaluate.metrics import augrc, aurc, auroc, risk_coverage
 from labelrel.evaluate.reliability import risk_coverage_interval
 from labelrel.files import read_table
-from labelrel.report.collect import Sources
+from labelrel.report.runs import Sources
 from labelrel.schema import check_items, check_scores
 
 SPLIT = "w2s"
@@ -253,19 +253,21 @@ def examples(labels: pl.DataFrame) -> pl.DataFrame:
         .head(EXAMPLES)
         .select(
             "item_id",
-            _cut(pl.col("question")).alias("question"),
-            _cut(_in_words("answer")).alias("weak_label"),
-            _cut(_in_words("gold_label")).alias("gold_label"),
+            cut(pl.col("question")).alias("question"),
+            cut(in_words("answer")).alias("weak_label"),
+            cut(in_words("gold_label")).alias("gold_label"),
             "share",
         )
     )
 
 
-def _in_words(column: str) -> pl.Expr:
+def in_words(column: str) -> pl.Expr:
+    """Return the choice that an index column names, or the answer itself where the item is open."""
     index = pl.col(column).cast(pl.Int64, strict=False)
     return pl.coalesce(pl.col("choices").list.get(index, null_on_oob=True), pl.col(column)).alias(column)
 
 
-def _cut(text: pl.Expr) -> pl.Expr:
-    long = text.str.len_chars() > LONGEST
-    return pl.when(long).then(pl.concat_str(text.str.head(LONGEST), pl.lit(" …"))).otherwise(text)
+def cut(text: pl.Expr, longest: int = LONGEST) -> pl.Expr:
+    """Return a text, or its beginning where it is longer than so many characters."""
+    long = text.str.len_chars() > longest
+    return pl.when(long).then(pl.concat_str(text.str.head(longest), pl.lit(" …"))).otherwise(text)

@@ -10,8 +10,8 @@ import polars as pl
 
 from labelrel.evaluate.agreement import wilson
 from labelrel.files import read_table
-from labelrel.report.collect import Sources
 from labelrel.report.labels import SPLIT, shared_choices
+from labelrel.report.runs import Sources
 from labelrel.schema import check_answers
 
 _BETWEEN = 12  # characters that may stand between two answer words of one list: ", or neither "

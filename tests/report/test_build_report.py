@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -67,7 +69,9 @@ def test_page_stands_alone(data: Path, tmp_path: Path) -> None:
     assert "c0ffee" in page
     assert page.count("data:image/png;base64,") == 12  # six figures, each for light and dark
     assert "prefers-color-scheme: dark" in page
-    assert not re.search(r"https?://|<script|<link|@import", page)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert re.findall("<link[^>]*>", page) == ['<link rel="icon" href="data:,">']
+    assert page.count("<script") == page.count("<style") == 1
     assert len(page) < 3_000_000
 
 
@@ -79,7 +83,28 @@ def test_text_from_data_is_escaped(data: Path, tmp_path: Path) -> None:
     page = (tmp_path / "report" / "report.html").read_text()
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;more&quot;" in page
     assert "&lt;b&gt;d" in page
-    assert not re.search(r"<script|<b>d|<i>name|<img src=x", page)
+    assert not re.search(r"<b>d|<i>name|<img src=x", page)
+    assert page.count("<script") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_page_allows_its_own_style_and_script_alone(data: Path, tmp_path: Path) -> None:
+    build(data, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("style", "script"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+@pytest.mark.usefixtures("quick")
+def test_contents_lead_to_every_section(data: Path, tmp_path: Path) -> None:
+    build(data, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert re.findall('<a href="#([^"]*)">', page) == re.findall('<section id="([^"]*)">', page)
+    assert "how-to-get-these-numbers-again" in re.findall('<section id="([^"]*)">', page)
 
 
 @pytest.mark.usefixtures("quick")

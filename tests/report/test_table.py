@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from labelrel.report.table import as_csv, as_json, as_rich, as_text, metrics
+from labelrel.report.table import as_csv, as_json, as_rich, as_text, columns, metrics
 
 
 @pytest.fixture
@@ -71,6 +71,21 @@ def test_csv_has_every_column_and_empty_nulls(rows: list[dict[str, Any]]) -> Non
     assert floor["pgr"] == ""
     assert (best["pgr"], best["seeds"]) == ("0.5", "42 43")
     assert list(floor) == list(rows[0])
+
+
+def test_loss_is_a_column_where_methods_differ_in_it(rows: list[dict[str, Any]]) -> None:
+    rows[1]["loss"] = "cross_entropy"
+    assert "loss" not in as_text(rows, 0.95)
+    third = as_text([*rows, {**rows[1], "method": "doubt", "loss": "confidence"}], 0.95).splitlines()[3]
+    assert third.split()[0] == "doubt"
+    assert third.split()[-1] == "confidence"
+
+
+def test_columns_sort_by_the_number_not_its_text(rows: list[dict[str, Any]]) -> None:
+    values = {column.heading: column.value(rows[1]) for column in columns(rows)}
+    assert values["PGR [{level}]"] == 0.5
+    assert values["seeds"] == 2
+    assert values["vs naive [{level}]"] is None
 
 
 def test_json_is_strict() -> None:
