@@ -38,7 +38,7 @@ def open_tracker(root: Path | str = ".", *, uri: str | None = None, track: bool 
     folder is enough for `report` to log it later.
 
     Raises:
-        InputError: the store belongs to a project folder that has since been moved or copied.
+        InputError: the store was moved here without its artifacts.
     """
     if not track:
         return NoTracker()

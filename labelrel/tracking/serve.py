@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labelrel.errors import InputError
+from labelrel.tracking.moved import repair_links
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # a cold start takes some 10 s; a busy machine several times that
@@ -34,7 +35,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def serve(root: Path | str = ".", port: int = 5000, *, say: Callable[[str], None] = print) -> None:
-    """Run the MLflow UI until it is interrupted.
+    """Run the MLflow UI until it is interrupted; in a project that has moved, its artifact links follow first.
 
     Args:
         root: project folder.
@@ -51,6 +52,8 @@ def serve(root: Path | str = ".", port: int = 5000, *, say: Callable[[str], None
     if database is not None and not database.is_file():
         raise InputError(f"no runs yet: {database} does not exist; run the pipeline first (`dvc repro`).")
     _require_free(port)
+    if database is not None:
+        repair_links(database)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", HOST, "--port", str(port)]
     command += ["--workers", "1", "--no-serve-artifacts"]
     if database is not None:

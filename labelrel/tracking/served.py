@@ -5,28 +5,26 @@ What answers is `labelrel.answering`, of the labelrel that is installed where th
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-with warnings.catch_warnings():
-    # MLflow would have types at `predict` to read them as a signature; the model has one
-    warnings.simplefilter("ignore", UserWarning)
 
-    class Aligned(PythonModel):  # type: ignore[misc]
-        """A strong model with its adapter, asked as it was trained to be."""
+class Aligned(PythonModel):  # type: ignore[misc]
+    """A strong model with its adapter, asked as it was trained to be."""
 
-        def load_context(self, context: Any) -> None:
-            """Load the base by its reference, which labelrel fetches, and put the adapter on it."""
-            from labelrel.answering import Answering
+    _skip_type_hint_validation = True  # MLflow would have types at `predict`; the model has a signature
 
-            self.answering = Answering.load(context.model_config, context.artifacts["adapter"])
+    def load_context(self, context: Any) -> None:
+        """Load the base by its reference, which labelrel fetches, and put the adapter on it."""
+        from labelrel.answering import Answering
 
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            """Return one row per question: `answer, label, logprob`."""
-            return self.answering.answer(model_input.to_dict("records"))
+        self.answering = Answering.load(context.model_config, context.artifacts["adapter"])
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Return one row per question: `answer, label, logprob`."""
+        return self.answering.answer(model_input.to_dict("records"))
 
 
 set_model(Aligned())

@@ -25,6 +25,7 @@ from mlflow.entities import Run
 from labelrel.errors import InputError
 from labelrel.tracking import keys
 from labelrel.tracking.calls import Call, history_points, perform, table_call, write_calls
+from labelrel.tracking.moved import repair_links
 from labelrel.tracking.outbox import Outbox, is_server
 from labelrel.tracking.serve import default_uri, sqlite_file
 
@@ -64,7 +65,7 @@ class Store:
         """Return the id of the task's experiment, which is created, or brought back, when it is not there.
 
         Raises:
-            InputError: the experiment keeps its artifacts in another folder than this project's.
+            InputError: the experiment keeps its artifacts in another folder, which is not beside the store.
         """
         if task not in self._experiments:
             location = self.artifacts.as_uri() if self.artifacts else None
@@ -75,7 +76,7 @@ class Store:
                 if location and found.artifact_location.rstrip("/") != location:
                     raise InputError(
                         f"the MLflow store {self.uri} was made in another folder (its artifacts are in "
-                        f"{found.artifact_location}); MLflow keeps absolute paths: move the project back, or delete "
+                        f"{found.artifact_location}) and came here without them: move both, or delete "
                         "mlruns and run `labelrel report`, which logs the results anew."
                     )
                 if found.lifecycle_stage == "deleted":
@@ -160,6 +161,8 @@ def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
     database = sqlite_file(uri)
     if is_server(uri):
         return _open_server(uri, root)
+    if database is not None:
+        repair_links(database)
     with warnings.catch_warnings():
         # MLflow's use of a deprecated SQLAlchemy option, told once per process; a user can do nothing about it
         warnings.filterwarnings("ignore", message=".*noload.*", category=DeprecationWarning)
