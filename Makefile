@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 2
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test smoke check install ui clean
+.PHONY: demo test test-browser smoke check install ui clean
 
 demo: $(STAMP)  ## the whole comparison on real models, a table, and how to look at it
 	dvc repro
@@ -23,6 +23,13 @@ demo: $(STAMP)  ## the whole comparison on real models, a table, and how to look
 # tiny models gain nothing from a second thread and wait for it where the machine has other work
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 python -m pytest -q
+
+test-browser: $(STAMP)  ## the report in a real browser; brings playwright, and Debian's chromium where none is installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]' -c constraints.txt
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		{ echo "no chromium on PATH; try: sudo apt-get install chromium"; exit 2; }
+	OMP_NUM_THREADS=1 python -m pytest -q tests/browser
 
 smoke: $(STAMP)  ## the same pipeline on the same model, miniature, in a folder of its own
 	python tests/smoke/run.py build/smoke

@@ -39,7 +39,7 @@ nav a:hover { text-decoration: underline; }
 .answer { border-left: 4px solid var(--accent); background: var(--card); padding: 14px 18px; margin: 22px 0;
   font-size: 17px; border-radius: 0 6px 6px 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 14px;
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 14px; line-height: 22px;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 14px 6px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top; }
@@ -87,7 +87,7 @@ summary { cursor: pointer; color: var(--muted); font-size: 14px; margin: 10px 0;
   body { font-size: 11pt; }
   .answer { font-size: 12pt; }
   .wide { overflow: visible; }
-  table { font-size: 8pt; }
+  table { font-size: 8pt; line-height: 1.4; }
   th, td, td.text { padding: 3px 6px 3px 0; white-space: normal; }
   td.prose, td.digest { min-width: 0; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }

@@ -34,7 +34,8 @@ class Row:
     Attributes:
         method: registered name, "floor" or "ceiling".
         role: floor, method, control or ceiling.
-        kept_fraction: items it trains on / items of the split; null where no selection was made.
+        kept_fraction: items it trains on / items of the split; null where no selection was made. This, the next
+            and `num_items` are of the last training set of a method that looks twice, the mean over seeds.
         label_accuracy: share of right labels among those, weighted equally; null without gold labels.
         label_auroc: how well the scores that the selection used tell right labels from wrong ones;
             null where it used none.
@@ -194,6 +195,7 @@ class _Frame(NamedTuple):
 
 def _row(runs: Runs, frame: _Frame, training: Mapping[str, Any], label_auroc: float | None) -> Row:
     accuracy = interval(runs.correct, **frame.draw)
+    training = {**training, **_last_stage(runs, training)}
     recovered = difference = Interval(None, None, None, accuracy.n)
     if frame.no_pgr is None and frame.ceiling is not None:
         if runs.role in ("floor", "ceiling"):
@@ -225,6 +227,21 @@ def _row(runs: Runs, frame: _Frame, training: Mapping[str, Any], label_auroc: fl
         num_test_items=accuracy.n,
         seeds=runs.seeds,
     )
+
+
+def _last_stage(runs: Runs, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the last training set of a method that looks twice was like; empty for any other."""
+    last = [record["stages"][-1] for record in runs.records if record.get("stages")]
+    if not last:
+        return {}
+    right = [stage.get("label_accuracy") for stage in last]
+    num_items = sum(stage["num_items"] for stage in last) / len(last)
+    first, kept = training.get("num_items"), training.get("kept_fraction")
+    return {
+        "num_items": round(num_items),
+        "kept_fraction": num_items * kept / first if first and kept else None,
+        "label_accuracy": None if None in right else sum(right) / len(right),
+    }
 
 
 def _no_pgr(gap: Interval | None, confidence: float) -> str | None:

@@ -180,8 +180,8 @@ def cost_section(comparison: Comparison) -> dict[str, str]:
     words = (
         "Means over the seeds of one training run with its test. Tokens: what the trained layers read. Frozen layers: "
         "the part of the model that does not train, run once per text and shared, so that the method that came first "
-        "pays for the others. Of a method that looks twice, seconds and tokens count all stages, the rest the last. "
-        "Asking the supervisor and scoring serve all methods and are not in here."
+        "pays for the others. Of a method that looks twice, seconds, examples and tokens count all stages, the rest "
+        "the last. Asking the supervisor and scoring serve all methods and are not in here."
     )
     parts = [note(words), _frame(title, heads, costs, costs["role"].to_list())]
     if stages.height:

@@ -75,7 +75,7 @@ COLUMNS = (
     ),
     Column(
         "kept",
-        "Share of the weak-labelled items that the method trains on.",
+        "Share of the weak-labelled items that the method trains on, in its last stage where it looks twice.",
         _number("kept_fraction", ".2f"),
         "kept_fraction",
     ),

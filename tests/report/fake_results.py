@@ -18,7 +18,7 @@ def write_run(
     folder: Path, method: str, role: str, correct: Sequence[int | None], seed: int = 42, **entries: Any
 ) -> Path:
     """Write one run's folder; `correct` is per test item, in the order i0, i1, …"""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "method": method,
         "role": role,

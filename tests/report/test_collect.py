@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_results import write_results, write_run, write_runs
+from fake_results import write_results, write_run, write_runs, write_training
 
 from labelrel.errors import InputError
 from labelrel.report import Comparison, Sources, collect
@@ -162,3 +162,12 @@ def test_bad_input_is_one_line(data: Path, damage: Callable[[Path], object], mat
 def test_method_asked_for_but_not_aligned(data: Path) -> None:
     with pytest.raises(InputError, match="no results for reweight; run `labelrel align` first"):
         compare(data, methods=["naive", "reweight"])
+
+
+def test_labels_of_a_method_that_looks_twice_are_those_of_its_last_stage(data: Path) -> None:
+    write_training(data, "filter", kept_fraction=0.5, label_accuracy=0.75, num_items=20)
+    for seed, (items, right) in {42: (30, 0.8), 43: (34, 0.6)}.items():
+        stages = [{"num_items": 20, "label_accuracy": 0.75}, {"num_items": items, "label_accuracy": right}]
+        write_run(data / "align" / f"filter-{seed}", "filter", "method", [1] * 20, seed=seed, stages=stages)
+    row = next(row for row in collect(Sources.under(data), bootstrap=50).rows if row.method == "filter")
+    assert (row.num_items, row.kept_fraction, row.label_accuracy) == pytest.approx((32, 0.8, 0.7))

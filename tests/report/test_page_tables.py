@@ -120,6 +120,9 @@ def doubtful(data: Path) -> Doubts:
 def test_doubts_are_those_of_the_best_method_that_drops(data: Path) -> None:
     choose(data, "naive", ("a", 1.0))
     choose(data, "filter", ("c", 0.5), ("a", 1.0), ("a", 0.5))
+    write_run(data / "align" / "reweight-42", "reweight", "method", [1] * 16 + [0] * 4)  # better, but drops nothing
+    write_training(data, "reweight", kept_fraction=1.0, num_items=4, score_method="share")
+    choose(data, "reweight", *((item, 1.0) for item in "abcd"))
     found = doubtful(data)
     assert (found.method, found.score, found.read, found.num_dropped) == ("filter", "entropy", True, 2)
     assert found.kept["item_id"].to_list() == ["c", "a"]  # label quality .6 and 1
