@@ -19,6 +19,7 @@ from labelrel.tracking.best import register_best
 from labelrel.tracking.calls import dataset_call, perform
 from labelrel.tracking.runs import child_tags, comparison_run, create_child, recorded_dataset
 from labelrel.tracking.store import Store, is_current, same_tags
+from labelrel.tracking.view import experiment_tags
 
 REPORT = "labelrel report"
 
@@ -70,6 +71,8 @@ def finish_comparison(
         if best is not None and method == best["method"]:
             register_best(store, task, run_id, folder)  # its first seed: to choose by test accuracy would flatter it
             break
+    for key, value in experiment_tags().items():
+        store.client.set_experiment_tag(store.experiment(task), key, value)
     _finish_parent(store, parent, rows, best, answer, figures, files, params or {})
     return parent
 

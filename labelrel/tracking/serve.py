@@ -18,6 +18,7 @@ from typing import Any
 
 from labelrel.errors import InputError
 from labelrel.tracking.moved import repair_links
+from labelrel.tracking.view import shared_views
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # a cold start takes some 10 s; a busy machine several times that
@@ -40,7 +41,7 @@ def serve(root: Path | str = ".", port: int = 5000, *, say: Callable[[str], None
     Args:
         root: project folder.
         port: on the loopback interface.
-        say: takes the one line with the address, once the UI answers.
+        say: takes the line with the address, once the UI answers, and one for each task.
 
     Raises:
         InputError: no store yet, a store that is a server with a UI of its own, or a port that is taken.
@@ -66,6 +67,8 @@ def serve(root: Path | str = ".", port: int = 5000, *, say: Callable[[str], None
             _stop_on_sigterm()
             _wait_until_ready(server, port, log)
             say(f"MLflow UI: http://{HOST}:{port} (Ctrl-C stops it)")
+            for task, place in (shared_views(database) if database else {}).items():
+                say(f"  {task}, with the columns that matter: http://{HOST}:{port}/{place}")
             server.wait()
         except KeyboardInterrupt:
             pass

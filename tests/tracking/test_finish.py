@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from labelrel.tracking import GitState
+from labelrel.tracking.view import shared_views
 
 TASK = "finish"
 MakeFolder = Callable[..., Path]
@@ -166,3 +167,21 @@ def test_parent_holds_the_report(
         "figures/methods.png",
     }
     assert len(json.loads((artifacts / "table.json").read_text())["data"]) == 5
+
+
+def test_experiment_says_which_columns_matter(
+    tracker: Any, client: Any, project: Path, run_folder: MakeFolder, row: MakeRow
+) -> None:
+    folders = {"naive": [run_folder("naive", [True, False])]}
+    parent = tracker.finish_comparison(TASK, "b1", rows=[row("naive", 0.5)], folders=folders, answer="")
+    experiment = client.get_experiment_by_name(TASK)
+    state = json.loads(experiment.tags["mlflow.sharedViewState.labelrel"])
+    (run,) = tracker.store.children(TASK, parent)
+    names = [column.split("`")[1] for column in state["selectedColumns"]]
+    assert set(names) <= run.data.metrics.keys() | run.data.tags.keys()  # none of them would stay empty
+    assert names[:3] == ["labelrel.method", "labelrel.role", "test/accuracy"]
+    assert all(f"`{name}`" in experiment.tags["mlflow.note.content"] for name in (*names[:3], *names[5:]))
+    assert shared_views(project / "mlruns" / "mlflow.db")[TASK].startswith(f"#/experiments/{experiment.experiment_id}/")
+    assert [r.info.run_id for r in client.search_runs([experiment.experiment_id], state["searchFilter"])].count(
+        run.info.run_id
+    ) == 1
