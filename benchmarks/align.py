@@ -14,8 +14,9 @@ number of threads, each in a process of its own, so that peak memory is its own.
 - `trl_no_checkpointing`: the same without that: faster, more memory.
 
 By default contenders take turns, a few steps each per round, and 3 epochs are reckoned from tokens per second and
-exact token counts: start of the process (six times for six methods) + trunk + tokens / rate. Results are written
-after every round; the same command goes on from there.
+exact token counts: start of the process + trunk + tokens / rate. Six methods are one
+process, as with `labelrel align --rule A --rule B ...`. Results are written after every round; the same command goes
+on from there.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def reckon(record: dict[str, Any]) -> dict[str, Any]:
             rate = sum(run["tokens"] for run in turn[name]) / sum(run["seconds"] for run in turn[name])
             rates[name].append(rate)
             walls[name].append(starts[name] + tokens["gold"] / rate + (trunk if name == TOP else 0))
-        walls["six"].append(len(tokens) * starts[TOP] + trunk + sum(tokens.values()) / rates[TOP][-1])
+        walls["six"].append(starts[TOP] + trunk + sum(tokens.values()) / rates[TOP][-1])
     peaks = {name: found["peak"] for name, found in record["memory"].items()}
     return {
         "tokens_per_second": {name: spread(values) for name, values in rates.items()},

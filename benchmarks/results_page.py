@@ -173,12 +173,16 @@ def treatment_table(experiments: Sequence[Found]) -> str:
             if method not in rows or not e["vs_options"]:
                 continue
             row, lead = rows[method], e["vs_options"].get(method)
-            first = f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
+            first = (
+                f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
+                if row["diff_naive"] is not None
+                else DASH
+            )
             second = f"{signed(lead['value'])} {interval(lead['low'], lead['high'], '+.3f')}" if lead else DASH
             lines.append(
                 f"| `{e['task']}` | `{method}` "
                 f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} "
-                f"| {first if method != 'naive' else DASH} | {second} |"
+                f"| {first} | {second} |"
             )
     return "\n".join(lines)
 
