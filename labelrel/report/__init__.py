@@ -149,7 +149,7 @@ def show(result: Mapping[str, Any]) -> None:
         from rich.console import Console
 
         console = Console()
-        console.print(as_rich(result["rows"], result["confidence"]))
+        console.print(as_rich(result["rows"], result["confidence"], console.width))
         console.print(f"\n{result['answer']}", markup=False, highlight=False)
     else:
         print(as_text(result["rows"], result["confidence"]))

@@ -147,9 +147,22 @@ def as_text(rows: Sequence[Cells], confidence: float) -> str:
     )
 
 
-def as_rich(rows: Sequence[Cells], confidence: float) -> Table:
-    """Return the table for a terminal; the best method stands out, what frames it stands back."""
+_GIVEN_UP = ("seeds", "loss", "role", "seconds", "kept_fraction", "label_accuracy", "pgr")
+"""The columns that a narrow terminal goes without, the first one first: what decides stays."""
+
+
+def as_rich(rows: Sequence[Cells], confidence: float, width: int | None = None) -> Table:
+    """Return the table for a terminal; the best method stands out, what frames it stands back.
+
+    Args:
+        rows: the methods.
+        confidence: level of the intervals.
+        width: characters of the terminal; columns that do not fit are left out whole, and named below, for half a
+            number is none. Null: all columns.
+    """
     shown = columns(rows)
+    left_out = [] if width is None else _too_wide(shown, rows, confidence, width)
+    shown = [column for column in shown if column not in left_out]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column, heading in zip(shown, headings(shown, confidence), strict=True):
         table.add_column(heading, justify="left" if column.text else "right", no_wrap=True)
@@ -157,7 +170,22 @@ def as_rich(rows: Sequence[Cells], confidence: float) -> Table:
     for row, line in zip(rows, cells(shown, rows), strict=True):  # as Text: a bracket in a name is no markup
         style = "bold green" if row["method"] == best else "dim" if row["role"] != "method" else ""
         table.add_row(*map(Text, line), style=style)
+    if left_out:
+        names = ", ".join(column.heading.removesuffix(" [{level}]") for column in left_out)
+        table.caption = Text(f"too narrow for: {names}", justify="left")
     return table
+
+
+def _too_wide(shown: Sequence[Column], rows: Sequence[Cells], confidence: float, width: int) -> list[Column]:
+    """Return the columns to leave out, in their order."""
+    texts = zip(headings(shown, confidence), *cells(shown, rows), strict=True)
+    widths = {column.key: max(map(len, column_texts)) + 2 for column, column_texts in zip(shown, texts, strict=True)}
+    gone: set[str] = set()
+    for key in _GIVEN_UP:
+        if sum(size for name, size in widths.items() if name not in gone) - 2 <= width:
+            break
+        gone.add(key)
+    return [column for column in shown if column.key in gone]
 
 
 def as_csv(rows: Sequence[Cells]) -> str:

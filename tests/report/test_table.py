@@ -66,6 +66,20 @@ def test_terminal_table_shows_intervals_as_they_are(rows: list[dict[str, Any]]) 
     assert "test accuracy [95%]" in shown
 
 
+@pytest.mark.parametrize("width", [70, 80, 100, 200])
+def test_narrow_terminal_shows_whole_numbers_or_none(rows: list[dict[str, Any]], width: int) -> None:
+    rows[1] |= {"method": "forward_correction", "diff_naive": 0.1, "diff_naive_lo": 0.0, "diff_naive_hi": 0.25}
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(as_rich(rows, 0.95, width))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert "0.500 [0.250, 0.750]" in shown
+    assert "+0.100 [+0.000, +0.250]" in shown
+    assert ("0.50 [-0.25, 1.00]" in shown) == (width > 80)
+    assert ("too narrow for: role, kept, labels right, PGR, seconds, seeds" in shown) == (width <= 80)
+    assert ("too narrow" in shown) == (width < 200)
+
+
 def test_csv_has_every_column_and_empty_nulls(rows: list[dict[str, Any]]) -> None:
     floor, best = csv.DictReader(io.StringIO(as_csv(rows)))
     assert floor["pgr"] == ""
