@@ -403,6 +403,8 @@ def test_align_tells_the_tracker_everything(project, training, monkeypatch):
     assert len(told["history"]) == 3
     assert told["metrics"] == {
         "test/accuracy": 0.5,
+        "test/accuracy_lo": 0.0,
+        "test/accuracy_hi": 1.0,
         "labels/accuracy": 1.0,
         "labels/kept_fraction": 0.75,
         "cost/seconds": 1.5,
@@ -410,6 +412,7 @@ def test_align_tells_the_tracker_everything(project, training, monkeypatch):
     }
     assert [entry[0] for entry in told["datasets"]] == ["training", "test items"]
     assert told["params"]["align.lora.rank"] == project.config.align.lora.rank
+    assert (told["params"]["rule"], told["params"]["loss.name"]) == ("oracle", "cross_entropy")
     assert set(told["inputs"]) == set(told["dvc_md5s"]) == {"items", "answers", "scores", "training"}
     assert training.record["mlflow_run_id"] == "run-1"
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from labelrel import files
 from labelrel.align.world import ALONE, World
+from labelrel.evaluate import interval
 from labelrel.pipeline.common import Summary, accuracy_of, flat, items_and_prompting, load, read, shown, source_of
 from labelrel.progress import say
 from labelrel.project import Project
@@ -72,6 +75,7 @@ def align(
         "seed": seed,
         "task": prompting.task.name,
         "model": settings.model,
+        "rule": selection.get("rule"),
         "loss": criterion.loss.name,
         "num_rows": training.height,
         "num_items": selection["num_items"],
@@ -91,7 +95,7 @@ def align(
         role=record["role"],
         seed=seed,
         task=prompting.task.name,
-        params=params,
+        params=params | ({"rule": record["rule"]} if record["rule"] else {}),
         inputs=record["inputs"],
         git=git_state(project.root),
         dvc_md5s=dvc_md5s(project.root, {name: Path(s["path"]) for name, s in record["inputs"].items()}),
@@ -140,6 +144,7 @@ def align(
         child.log_metrics(
             {
                 "test/accuracy": accuracy,
+                **_ends(outcome.predictions, config.base.seed),
                 "labels/accuracy": selection["label_accuracy"],
                 "labels/kept_fraction": selection["kept_fraction"],
                 "cost/seconds": outcome.seconds,
@@ -151,6 +156,15 @@ def align(
 
 
 _LOG_EVERY = 20
+
+
+def _ends(predictions: pl.DataFrame, seed: int) -> dict[str, float | None]:
+    """Return the ends of the 95 % interval of a run's accuracy over items; `report` puts its method's there."""
+    correct = predictions["correct"].drop_nulls().cast(pl.Float64)
+    if correct.is_empty():
+        return {}
+    found = interval(correct.to_numpy(), seed=seed)
+    return {"test/accuracy_lo": found.low, "test/accuracy_hi": found.high}
 
 
 def _warn_of_a_smaller_model(project: Project, size: int, *, quiet: bool) -> None:

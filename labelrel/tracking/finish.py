@@ -107,7 +107,7 @@ def log_finished_run(store: Store, task: str, parent: str, folder: Path) -> str:
         metrics=run_metrics(folder),
         curves=pl.read_parquet(history).iter_rows(named=True) if history.is_file() else (),
         points=[*looks, *keys.stage_points(record.get("stages") or [])],
-        params=record.get("params") or {},
+        params=(record.get("params") or {}) | ({"rule": record["rule"]} if record.get("rule") else {}),
         tags={
             **child_tags(task=task, method=record["method"], role=record["role"], seed=record["seed"]),
             **{f"labelrel.sha256.{name}": source["sha256"] for name, source in inputs.items()},

@@ -55,7 +55,8 @@ def test_every_method_is_found_by_search(tracker: Any, run_folder: MakeFolder, r
 def test_restored_run_is_whole_and_logged_once(
     tracker: Any, client: Any, project: Path, run_folder: MakeFolder, row: MakeRow
 ) -> None:
-    folders = {"majority": [run_folder("majority", [True, False, False, False], mlflow_run_id="0" * 32)]}
+    folder = run_folder("majority", [True, False, False, False], mlflow_run_id="0" * 32, rule="majority")
+    folders = {"majority": [folder]}
     for _ in range(2):
         parent = tracker.finish_comparison(TASK, "a2", rows=[row("majority", 0.25)], folders=folders, answer="")
     (run,) = tracker.store.children(TASK, parent)
@@ -63,7 +64,7 @@ def test_restored_run_is_whole_and_logged_once(
     assert run.info.end_time - run.info.start_time == 12_500
     assert run.data.metrics["test/accuracy"] == 0.25  # 1 of 4 test items; the gold_dev row does not count
     assert run.data.metrics["cost/tokens"] == 4096
-    assert run.data.params == {"align.lora.rank": "16", "align.top_layers": "null"}
+    assert run.data.params == {"align.lora.rank": "16", "align.top_layers": "null", "rule": "majority"}
     assert [m.value for m in client.get_metric_history(run.info.run_id, "train/loss")] == [1.5, 1.25]
     assert [m.value for m in client.get_metric_history(run.info.run_id, "test/accuracy")] == [0.25]
     assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["f" * 16]
