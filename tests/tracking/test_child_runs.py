@@ -7,6 +7,7 @@ import json
 import math
 import os
 import threading
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,10 @@ def test_system_metrics_by_sample_until_the_end(tracker: Any, client: Any, monke
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.02")
     cpu = "system/cpu_utilization_percentage"
     with child(tracker, tracker.comparison_run(TASK, "dd18")) as run:
+        deadline = time.monotonic() + 20
         while len(client.get_metric_history(run.run_id, cpu)) < 2:
-            pass
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     history = client.get_metric_history(run.run_id, cpu)
     assert [m.step for m in history] == list(range(len(history)))
     assert {"system/system_memory_usage_megabytes", "system/network_receive_megabytes"} <= client.get_run(
