@@ -33,10 +33,13 @@ HTTP = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+"""Seconds until a server counts as away, where MLflow's own settings hold up training for minutes."""
+
+QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which shows a password, and is no result
 }
-"""Above all seconds until a server counts as away, where MLflow's own settings hold up training for minutes."""
 
 OUTBOX = Path("data", "cache", "mlflow")
 """Where in a project waits what a server could not take."""
@@ -157,6 +160,8 @@ def open_store(uri: str | None = None, *, root: Path | str = ".") -> Store:
     """
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what it does is no news to a user
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     uri, root = uri or default_uri(root), Path(root).resolve()
     database = sqlite_file(uri)
     if is_server(uri):
