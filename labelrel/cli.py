@@ -132,33 +132,31 @@ def select(
     print_json(pipeline.select(project, rule, quiet=quiet), as_json)
 
 
-@command("align", "labelrel align --train data/training/filter.parquet --seed 0", PROJECT)
+@command("align", "labelrel align --rule naive --rule filter --seed 0", PROJECT)
 def align(
-    train: Annotated[Path | None, typer.Option(help="Training set; its file name names the method.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Instead of --train: make that of this method first.")] = None,
+    train: Annotated[list[Path] | None, typer.Option(help="Training set; its file name names the method.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Method whose training set is made first.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed; none: all of align.seeds.", min=0)] = None,
     model: Annotated[str | None, typer.Option(help="Model reference of the strong model.")] = None,
     top_layers: Annotated[int | None, typer.Option(help="Adapt the last K layers, cache the rest.", min=1)] = None,
     loss: Annotated[str | None, typer.Option(help="`labelrel methods` lists them; none: the method's own.")] = None,
     track: Track = True, params: Params = PARAMS, as_json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train the strong model on one training set, evaluate it, log it to MLflow."""
+    """Train the strong model on a training set, or on each of several, evaluate it, log it to MLflow."""
     from labelrel import pipeline
     from labelrel.align.launch import open_world
 
     sections = ["base", "prompt", "select", "align"]
-    if (train is None) == (rule is None):
-        raise ConfigError("name what to train on: either --train FILE or --rule NAME.")
+    if not train and not rule:
+        raise ConfigError("name what to train on: --train FILE or --rule NAME, each as often as you like.")
     with open_world(quiet=quiet) as world:
         project = open_project(params, sections, align__model=model, align__top_layers=top_layers)
-        if rule is not None and world.leads:
-            pipeline.select(project, rule, quiet=quiet)
+        for name in rule or () if world.leads else ():
+            pipeline.select(project, name, quiet=quiet)
         world.wait()
-        train = train or project.training / f"{rule}.parquet"
+        sources = [*(train or ()), *(project.training / f"{name}.parquet" for name in rule or ())]
         seeds = project.config.align.seeds if seed is None else [seed]
-        results = [
-            pipeline.align(project, train, one, loss=loss, track=track, quiet=quiet, world=world) for one in seeds
-        ]
+        results = pipeline.align_each(project, sources, seeds, loss=loss, track=track, quiet=quiet, world=world)
     print_json(results[0] if len(results) == 1 else {"runs": results}, as_json and world.leads)
 
 

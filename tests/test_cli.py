@@ -18,6 +18,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from labelrel import __version__, pipeline
+from labelrel.align.world import ALONE
 from labelrel.cli import app
 from labelrel.schema import ITEMS, SCORES, check_items
 
@@ -551,16 +552,17 @@ def test_json_of_several_seeds_is_one_document_too(monkeypatch):
     json.loads(run("align", "--train", "x.parquet", "--json").stdout)
 
 
-def test_align_runs_every_seed_of_the_params_or_the_one_given(monkeypatch):
+def test_align_runs_every_training_set_with_every_seed_of_the_params_or_the_one_given(monkeypatch):
     write_params(lambda d: d["align"].update(seeds=[3, 4]))
     asked = []
-    monkeypatch.setattr(pipeline, "align", lambda p, source, seed, **o: asked.append((source.name, seed, o)) or {})
-    run("align", "--train", "x.parquet", "--no-track")
+    monkeypatch.setattr(
+        pipeline, "align_each", lambda p, sources, seeds, **o: asked.append((sources, seeds, o)) or [{}]
+    )
+    run("align", "--train", "x.parquet", "--train", "y.parquet", "--no-track")
     run("align", "--train", "x.parquet", "--seed", "0", "--loss", "confidence", "-q")
     assert asked == [
-        ("x.parquet", 3, {"loss": None, "track": False, "quiet": False}),
-        ("x.parquet", 4, {"loss": None, "track": False, "quiet": False}),
-        ("x.parquet", 0, {"loss": "confidence", "track": True, "quiet": True}),
+        ([Path("x.parquet"), Path("y.parquet")], [3, 4], {"loss": None, "track": False, "quiet": False, "world": ALONE}),
+        ([Path("x.parquet")], [0], {"loss": "confidence", "track": True, "quiet": True, "world": ALONE}),
     ]
 
 
@@ -568,16 +570,15 @@ def test_align_makes_the_training_set_of_a_rule_first(monkeypatch):
     write_params(lambda d: d["align"].update(seeds=[3, 4]))
     asked = []
     monkeypatch.setattr(pipeline, "select", lambda p, rule, **o: asked.append(rule))
-    monkeypatch.setattr(pipeline, "align", lambda p, source, seed, **o: asked.append((source, seed)) or {})
-    run("align", "--rule", "filter")
-    source = Path.cwd() / "data" / "training" / "filter.parquet"
-    assert asked == ["filter", (source, 3), (source, 4)]
+    monkeypatch.setattr(pipeline, "align_each", lambda p, sources, seeds, **o: asked.append((sources, seeds)) or [{}])
+    run("align", "--rule", "filter", "--rule", "naive", "--train", "x.parquet")
+    made = [Path.cwd() / "data" / "training" / f"{name}.parquet" for name in ("filter", "naive")]
+    assert asked == ["filter", "naive", ([Path("x.parquet"), *made], [3, 4])]
 
 
-@pytest.mark.parametrize("arguments", [(), ("--train", "x.parquet", "--rule", "filter")])
-def test_align_needs_one_thing_to_train_on(arguments):
+def test_align_needs_something_to_train_on():
     write_params()
-    assert "either --train FILE or --rule NAME" in mistake("align", *arguments)
+    assert "--train FILE or --rule NAME" in mistake("align")
 
 
 @pytest.mark.parametrize(

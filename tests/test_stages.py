@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,19 @@ def test_nothing_is_left_behind_and_a_killed_second_stage_goes_on(project, monke
     again = align(project, "two_stage")
     assert adapter.read_bytes() == expected
     assert len(steps) == whole["num_steps"] == again["num_steps"]  # those of the second stage alone
+
+
+def test_methods_in_one_process_are_the_methods_in_one_each(project):
+    """One model serves all: an adapter that stayed on it, or a changed weight, would show in the next method's."""
+    alone = {}
+    for method in ("two_stage", "filter"):
+        align(project, method)
+        folder = project.align / f"{method}-0"
+        alone[method] = (folder / "adapter/adapter_model.safetensors").read_bytes()
+        shutil.rmtree(folder)
+    sources = [project.training / f"{method}.parquet" for method in alone]
+    told = pipeline.align_each(project, sources, [0, 1], track=False, quiet=True)
+    assert [(one["method"], one["seed"]) for one in told] == [(m, s) for m in alone for s in (0, 1)]
+    for method, expected in alone.items():
+        assert (project.align / f"{method}-0" / "adapter/adapter_model.safetensors").read_bytes() == expected
+        assert (project.align / f"{method}-1" / "adapter/adapter_model.safetensors").read_bytes() != expected

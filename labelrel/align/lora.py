@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from labelrel.align.fused import fuse
 from labelrel.config import Lora
 from labelrel.errors import ConfigError, InputError
 from labelrel.files import write_json
@@ -64,7 +65,9 @@ def add_adapter(model: Any, lora: Lora, *, top_layers: int | None, seed: int) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         with whole_layers(model):  # DoRA measures the weights
-            return get_peft_model(model, config)
+            wrapped = get_peft_model(model, config)
+    fuse(wrapped)
+    return wrapped
 
 
 def remove_adapter(model: Any) -> Any:

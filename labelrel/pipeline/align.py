@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,40 @@ from labelrel.project import Project
 from labelrel.schema import check_training, require_split
 
 
+def align_each(
+    project: Project,
+    sources: Sequence[Path],
+    seeds: Sequence[int],
+    *,
+    loss: str | None = None,
+    track: bool = True,
+    quiet: bool = False,
+    world: World = ALONE,
+) -> list[Summary]:
+    """Run `align` for every training set and seed, with the strong model loaded once.
+
+    Args:
+        project: items and settings.
+        sources: the training sets, one method each.
+        seeds: of adapter and data order.
+        loss: as for `align`.
+        track: log to MLflow.
+        quiet: no messages.
+        world: as for `align`.
+    """
+    settings = project.config.align
+
+    @cache
+    def model() -> Any:
+        return load(settings.model, project.config.base, load_in_8bit=settings.load_in_8bit, world=world)
+
+    return [
+        align(project, source, seed, loss=loss, track=track, quiet=quiet, world=world, model=model)
+        for source in sources
+        for seed in seeds
+    ]
+
+
 def align(
     project: Project,
     source: Path,
@@ -25,6 +61,7 @@ def align(
     track: bool = True,
     quiet: bool = False,
     world: World = ALONE,
+    model: Callable[[], Any] | None = None,
 ) -> Summary:
     """Train the strong model on one training set, evaluate it, and log both to MLflow.
 
@@ -39,10 +76,12 @@ def align(
         track: log to MLflow.
         quiet: no messages.
         world: the processes that share the work, see `open_world`; the leading one alone writes, logs and speaks.
+        model: returns the strong model, which is handed back without the adapter; None loads it.
 
     Raises:
         ConfigError: sharded weights in 8 bits, or more processes than cards.
     """
+    from labelrel.align.lora import remove_adapter
     from labelrel.align.objective import Criterion
     from labelrel.align.run import write_run
     from labelrel.pipeline.stages import train_in_stages
@@ -83,7 +122,9 @@ def align(
         "comparison": comparison_id(project),
         "inputs": {name: source_of(project, path) for name, path in paths.items() if path.is_file()},
     }
-    loaded = load(settings.model, config.base, load_in_8bit=settings.load_in_8bit, world=world)
+    loaded = (
+        model() if model else load(settings.model, config.base, load_in_8bit=settings.load_in_8bit, world=world)
+    )
     record["num_parameters"] = loaded.num_parameters
     _warn_of_a_smaller_model(project, loaded.num_parameters, quiet=quiet)
     folder = project.align / f"{method}-{seed}"
@@ -151,6 +192,8 @@ def align(
                 "cost/tokens": outcome.trained.num_tokens,
             }
         )
+    if model:
+        remove_adapter(outcome.model)
     say(f"align: {method} (seed {seed}): test accuracy {shown(accuracy)}, {outcome.seconds:.0f} s", quiet=quiet)
     return {"method": method, "seed": seed, "test_accuracy": accuracy, "seconds": outcome.seconds, "out": str(folder)}
 

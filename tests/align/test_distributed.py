@@ -142,10 +142,10 @@ def train(
     from labelrel.pipeline.common import load
     from labelrel.tasks import Prompting
 
-    objective.MICRO_TOKENS = 60
     items, training, task = toy()
     loaded = load(str(model), Base(threads=1), world=world)
     test = items.with_columns(choices=pl.lit(None, pl.List(pl.String))) if open_test else items
+    micro_tokens, objective.MICRO_TOKENS = objective.MICRO_TOKENS, 60  # the single process is this one: put it back
     outcome = run(
         loaded,
         Prompting(task),
@@ -165,6 +165,7 @@ def train(
         world=world,
         quiet=not world.leads,
     )
+    objective.MICRO_TOKENS = micro_tokens
     if world.leads:
         write_run(folder / "run", outcome, {"method": "gold"}, base="tiny")
     torch.save([p.detach() for p in adapter_parameters(outcome.model)], folder / f"adapter-{world.rank}.pt")
