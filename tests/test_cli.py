@@ -561,7 +561,11 @@ def test_align_runs_every_training_set_with_every_seed_of_the_params_or_the_one_
     run("align", "--train", "x.parquet", "--train", "y.parquet", "--no-track")
     run("align", "--train", "x.parquet", "--seed", "0", "--loss", "confidence", "-q")
     assert asked == [
-        ([Path("x.parquet"), Path("y.parquet")], [3, 4], {"loss": None, "track": False, "quiet": False, "world": ALONE}),
+        (
+            [Path("x.parquet"), Path("y.parquet")],
+            [3, 4],
+            {"loss": None, "track": False, "quiet": False, "world": ALONE},
+        ),
         ([Path("x.parquet")], [0], {"loss": "confidence", "track": True, "quiet": True, "world": ALONE}),
     ]
 

@@ -122,9 +122,7 @@ def align(
         "comparison": comparison_id(project),
         "inputs": {name: source_of(project, path) for name, path in paths.items() if path.is_file()},
     }
-    loaded = (
-        model() if model else load(settings.model, config.base, load_in_8bit=settings.load_in_8bit, world=world)
-    )
+    loaded = model() if model else load(settings.model, config.base, load_in_8bit=settings.load_in_8bit, world=world)
     record["num_parameters"] = loaded.num_parameters
     _warn_of_a_smaller_model(project, loaded.num_parameters, quiet=quiet)
     folder = project.align / f"{method}-{seed}"
