@@ -89,16 +89,11 @@ def method_table(e: Found) -> str:
     ]
     for row in e["rows"]:
         pgr = f"{row['pgr']:.2f} {interval(row['pgr_lo'], row['pgr_hi'], '.2f')}" if row["pgr"] is not None else DASH
-        naive = (
-            f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
-            if row["diff_naive"] is not None
-            else DASH
-        )
         lines.append(
             f"| `{row['method']}` | {row['role']} | {number(row['kept_fraction'], 2)} "
             f"| {number(row['label_accuracy'])} "
             f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} "
-            f"| {pgr} | {naive} |"
+            f"| {pgr} | {lead_over_naive(row)} |"
         )
     if any(row["pgr_reason"] for row in e["rows"]):
         lines += ["", f"PGR is undefined here: {next(r['pgr_reason'] for r in e['rows'] if r['pgr_reason'])}."]
@@ -173,16 +168,11 @@ def treatment_table(experiments: Sequence[Found]) -> str:
             if method not in rows or not e["vs_options"]:
                 continue
             row, lead = rows[method], e["vs_options"].get(method)
-            first = (
-                f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
-                if row["diff_naive"] is not None
-                else DASH
-            )
             second = f"{signed(lead['value'])} {interval(lead['low'], lead['high'], '+.3f')}" if lead else DASH
             lines.append(
                 f"| `{e['task']}` | `{method}` "
                 f"| {number(row['test_accuracy'])} {interval(row['accuracy_lo'], row['accuracy_hi'], '.3f')} "
-                f"| {first} | {second} |"
+                f"| {lead_over_naive(row)} | {second} |"
             )
     return "\n".join(lines)
 
@@ -242,6 +232,13 @@ def overview(result: Found, path: Path) -> None:
         right.set_xlabel("mean lead over naive")
         right.grid(axis="y", visible=False)
         path.write_bytes(png(figure))
+
+
+def lead_over_naive(row: Mapping[str, Any]) -> str:
+    """Return a row's lead over naive labels with its interval."""
+    if row["diff_naive"] is None:
+        return DASH
+    return f"{signed(row['diff_naive'])} {interval(row['diff_naive_lo'], row['diff_naive_hi'], '+.3f')}"
 
 
 def short(model: str) -> str:
