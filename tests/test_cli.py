@@ -548,7 +548,7 @@ def test_json_is_one_document_and_nothing_else():
 
 def test_json_of_several_seeds_is_one_document_too(monkeypatch):
     write_params(lambda d: d["align"].update(seeds=[0, 1]))
-    monkeypatch.setattr(pipeline, "align", lambda project, source, seed, **options: {"seed": seed})
+    monkeypatch.setattr(pipeline, "align_each", lambda project, sources, seeds, **options: [{}, {}])
     json.loads(run("align", "--train", "x.parquet", "--json").stdout)
 
 
