@@ -13,6 +13,7 @@ import yaml
 
 from labelrel import files, pipeline
 from labelrel.align.objective import Objective
+from labelrel.errors import InputError
 from labelrel.models.load import LoadedModel
 from labelrel.pipeline import stages
 from labelrel.project import Project, open_project
@@ -168,3 +169,16 @@ def test_methods_in_one_process_are_the_methods_in_one_each(project):
     for method, expected in alone.items():
         assert (project.align / f"{method}-0" / "adapter/adapter_model.safetensors").read_bytes() == expected
         assert (project.align / f"{method}-1" / "adapter/adapter_model.safetensors").read_bytes() != expected
+
+
+def test_an_early_stop_needs_gold_labels_to_look_at(project):
+    document = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
+    document["align"]["early_stop"] = {"every": 2, "patience": 1}
+    (project.root / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    items = files.read_table(project.items)
+    dev = items.head(1).with_columns(
+        item_id=pl.lit("dev"), split=pl.lit("gold_dev"), gold_label=pl.lit(None, pl.String)
+    )
+    files.write_table(project.items, pl.concat([items, dev]))
+    with pytest.raises(InputError, match=r"early_stop looks at gold labels of split 'gold_dev', and it has none"):
+        align(open_project(project.root / "params.yaml"), "filter")

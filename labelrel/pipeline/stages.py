@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from labelrel.align.world import ALONE, World
+from labelrel.errors import InputError
 from labelrel.pipeline.common import accuracy_of
 from labelrel.progress import progress, say
 from labelrel.project import Project
@@ -102,6 +103,9 @@ def train_in_stages(
         on_step: told of each optimiser step, counted through all stages.
         quiet: no messages.
         world: the processes that share the work; all get the same.
+
+    Raises:
+        InputError: what `run` and `relabel` refuse, and an early stop without gold labels to look at.
     """
     from labelrel.align.lora import remove_adapter
     from labelrel.align.run import Budget, run
@@ -109,7 +113,7 @@ def train_in_stages(
 
     settings = project.config.align
     pool, test = require_split(items, "w2s"), require_split(items, "test")
-    early_stop = (settings.early_stop, require_split(items, "gold_dev")) if settings.early_stop else None
+    early_stop = (settings.early_stop, _gold_dev(items)) if settings.early_stop else None
     looks = [None] if then is None else [*range(1, then.times + 1), None]
     stages: list[dict[str, Any]] = []
     outcomes: list[Any] = []
@@ -174,6 +178,13 @@ def train_in_stages(
         trained=replace(outcomes[-1].trained, num_tokens=tokens),
     )
     return Staged(whole, training, stages, discard)
+
+
+def _gold_dev(items: pl.DataFrame) -> pl.DataFrame:
+    known = require_split(items, "gold_dev").drop_nulls("gold_label")
+    if known.is_empty():
+        raise InputError("align.early_stop looks at gold labels of split 'gold_dev', and it has none; set it to null.")
+    return known
 
 
 def _counted_from(before: int, on_step: Callable[[Any], None]) -> Callable[[Any], None]:
