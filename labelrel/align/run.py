@@ -127,7 +127,7 @@ def run(
             loss that is no finite number.
     """
     started = time.perf_counter()
-    criterion = criterion or Criterion.named()
+    criterion, trunk = criterion or Criterion.named(), trunk or Trunk()
     examples = read_examples(loaded, training, criterion, quiet=quiet)
     closed = not is_open(test)
     test_prompts = _item_prompts(loaded, prompting, test) if closed else []
@@ -138,7 +138,7 @@ def run(
     source, trunk_seconds = None, 0.0
     if top_layers is not None:
         filling = time.perf_counter()
-        source = fill_trunk(loaded, prompts, top_layers, cache, trunk or Trunk(), world, quiet=quiet)
+        source = fill_trunk(loaded, prompts, top_layers, cache, trunk, world, quiet=quiet)
         trunk_seconds = time.perf_counter() - filling
     computed = world.gather([source.num_computed_tokens if source else 0])
     trunk_tokens = computed[0] if world.sharded else sum(computed)
@@ -166,14 +166,15 @@ def run(
         stopping = EarlyStop(adapter_parameters(model), accuracy, every=rule.every, patience=rule.patience)
     checkpoint = None
     if checkpoints is not None:
-        stops = [early_stop[0].model_dump(), early_stop[1]["item_id"].to_list()] if early_stop else None
         key: list[object] = [
             loaded.fingerprint,
             lora.model_dump(),
             top_layers,
             training_key(model, examples, **settings),
+            trunk.dtype if source else None,
+            [early_stop[0].model_dump(), early_stop[1]["item_id"].to_list()] if early_stop else None,
+            world.size,
         ]
-        key += [(trunk or Trunk()).dtype if source else None, stops, world.size]
         checkpoint = Checkpoint(checkpoints, key, quiet=quiet, writes=world.leads)
     with progress("train", quiet=quiet) as report:
 
